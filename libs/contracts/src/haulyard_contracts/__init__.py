@@ -1,1 +1,76 @@
-"""Placeholder."""
+"""Every message, subject and stream of Haulyard, and the only types its services share.
+
+This package does no I/O and imports nothing of ours. How it may change, so that two versions can be live at once:
+
+* a field is only ever added, and always with a default; readers ignore fields that they do not know;
+* a field never changes its meaning or its type, and is never removed: a message that must is a new tag (``….v2``);
+* ``tests/unit/contracts`` pins the exact bytes of every message, so a change that breaks this rule breaks a test.
+"""
+
+from haulyard_contracts.codec import Message, UndecodableMessageError, decode, encode
+from haulyard_contracts.errors import RETRYABLE, ErrorCode, Failure
+from haulyard_contracts.events import EventType, JobEvent
+from haulyard_contracts.jobs import (
+    TERMINAL,
+    ArchiveLocation,
+    FileState,
+    FileStatus,
+    JobDocument,
+    JobStatus,
+    Progress,
+)
+from haulyard_contracts.requests import JobControl, JobRequested
+from haulyard_contracts.streams import ConsumerSpec, Retention, StreamSpec, Topology
+from haulyard_contracts.tasks import (
+    DataPiece,
+    DirectoryPiece,
+    HeaderPiece,
+    InlineSource,
+    ObjectSource,
+    PartDone,
+    PartFailed,
+    PartTask,
+    Piece,
+    SliceCrc,
+    Source,
+    TaskEntry,
+    TaskKind,
+)
+
+__all__ = [
+    "RETRYABLE",
+    "TERMINAL",
+    "ArchiveLocation",
+    "ConsumerSpec",
+    "DataPiece",
+    "DirectoryPiece",
+    "ErrorCode",
+    "EventType",
+    "Failure",
+    "FileState",
+    "FileStatus",
+    "HeaderPiece",
+    "InlineSource",
+    "JobControl",
+    "JobDocument",
+    "JobEvent",
+    "JobRequested",
+    "JobStatus",
+    "Message",
+    "ObjectSource",
+    "PartDone",
+    "PartFailed",
+    "PartTask",
+    "Piece",
+    "Progress",
+    "Retention",
+    "SliceCrc",
+    "Source",
+    "StreamSpec",
+    "TaskEntry",
+    "TaskKind",
+    "Topology",
+    "UndecodableMessageError",
+    "decode",
+    "encode",
+]

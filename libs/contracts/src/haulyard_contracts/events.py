@@ -1,0 +1,53 @@
+"""What happened to a job, for the notifier and for anyone who subscribes.
+
+Events are CloudEvents 1.0 in binary mode: the attributes are NATS headers (``ce-id``, ``ce-type``, …), the payload is
+a JobEvent. They only ever gain fields.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+
+from haulyard_contracts.codec import Message
+from haulyard_contracts.errors import Failure
+from haulyard_contracts.jobs import JobStatus, Progress
+
+
+class EventType(StrEnum):
+    """What happened; the last token of the event's subject."""
+
+    PROCESSING = "processing"
+    """The job is planned and archivers are at work."""
+    PROGRESS = "progress"
+    """A part is finished."""
+    COMPLETED = "completed"
+    """The archive is in the store."""
+    FAILED = "failed"
+    """The job is over without an archive."""
+    CANCELLED = "cancelled"
+    """The job was stopped by its user."""
+    EXPIRED = "expired"
+    """The archive was deleted."""
+
+    @property
+    def cloud_event_type(self) -> str:
+        """The CloudEvents ``type`` attribute."""
+        return f"haulyard.job.{self.value}"
+
+
+class JobEvent(Message):
+    """One event. It holds the state after it, so a reader that missed earlier ones loses nothing but history."""
+
+    job_id: str
+    sequence: int
+    """The job's sequence after this event; higher is newer."""
+    type: EventType
+    status: JobStatus
+    progress: Progress
+    timestamp: datetime
+    error: Failure | None = None
+    filename: str | None = None
+    """With ``completed``: the archive's name for a download."""
+    size_bytes: int | None = None
+    """With ``completed``: the archive's size."""
+    failed_files: tuple[int, ...] = ()
+    """Ids of files that could not be archived."""
