@@ -49,7 +49,7 @@ RETRYABLE = frozenset({ErrorCode.SOURCE_UNAVAILABLE, ErrorCode.STORE_UNAVAILABLE
 """Errors that may go away by themselves: only these are tried again."""
 
 
-class Failure(Message):
+class Failure(Message, frozen=True, kw_only=True):
     """A reason in two forms: ``code`` for programs, ``message`` for people."""
 
     code: ErrorCode

@@ -34,7 +34,7 @@ class EventType(StrEnum):
         return f"haulyard.job.{self.value}"
 
 
-class JobEvent(Message):
+class JobEvent(Message, frozen=True, kw_only=True):
     """One event. It holds the state after it, so a reader that missed earlier ones loses nothing but history."""
 
     job_id: str

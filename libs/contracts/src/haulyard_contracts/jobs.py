@@ -37,7 +37,7 @@ class FileStatus(StrEnum):
     FAILED = "failed"
 
 
-class Progress(Message, omit_defaults=False):
+class Progress(Message, omit_defaults=False, frozen=True, kw_only=True):
     """How far a job is, in files (as the API counts) and in bytes of the sources."""
 
     current: int
@@ -52,7 +52,7 @@ class Progress(Message, omit_defaults=False):
     """Source bytes of all files that can be archived; 0 until the job is planned."""
 
 
-class FileState(Message, omit_defaults=False):
+class FileState(Message, omit_defaults=False, frozen=True, kw_only=True):
     """One file of a job."""
 
     file_id: int
@@ -63,14 +63,14 @@ class FileState(Message, omit_defaults=False):
     error: Failure | None = None
 
 
-class ArchiveLocation(Message):
+class ArchiveLocation(Message, frozen=True, kw_only=True):
     """Where the archive is in the store."""
 
     bucket: str
     key: str
 
 
-class JobDocument(Message):
+class JobDocument(Message, frozen=True, kw_only=True):
     """The whole public state of a job at one moment; what the cache holds and the API answers from."""
 
     job_id: str

@@ -6,7 +6,7 @@ from typing import Literal
 from haulyard_contracts.codec import Message
 
 
-class JobRequested(Message, tag_field="type", tag="job_requested.v1"):
+class JobRequested(Message, tag_field="type", tag="job_requested.v1", frozen=True, kw_only=True):
     """One request for one archive. Its message id is the job id, so a request sent twice is one job."""
 
     job_id: str
@@ -20,7 +20,7 @@ class JobRequested(Message, tag_field="type", tag="job_requested.v1"):
     webhook_url: str | None = None
 
 
-class JobControl(Message, tag_field="type", tag="job_control.v1"):
+class JobControl(Message, tag_field="type", tag="job_control.v1", frozen=True, kw_only=True):
     """A user's wish about a job that exists."""
 
     job_id: str

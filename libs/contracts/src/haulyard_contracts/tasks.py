@@ -19,7 +19,7 @@ class TaskKind(StrEnum):
     """One part of a multipart upload, streamed through the archiver."""
 
 
-class ObjectSource(Message, tag_field="kind", tag="object"):
+class ObjectSource(Message, tag_field="kind", tag="object", frozen=True, kw_only=True):
     """An object in the store. Reads carry ``If-Match`` with this ETag."""
 
     bucket: str
@@ -27,7 +27,7 @@ class ObjectSource(Message, tag_field="kind", tag="object"):
     etag: str
 
 
-class InlineSource(Message, tag_field="kind", tag="inline"):
+class InlineSource(Message, tag_field="kind", tag="inline", frozen=True, kw_only=True):
     """Bytes that Haulyard itself puts into the archive (``MISSING-FILES.txt``)."""
 
     data: bytes
@@ -36,7 +36,7 @@ class InlineSource(Message, tag_field="kind", tag="inline"):
 Source = ObjectSource | InlineSource
 
 
-class TaskEntry(Message):
+class TaskEntry(Message, frozen=True, kw_only=True):
     """An entry as far as this part needs it."""
 
     index: int
@@ -58,13 +58,13 @@ class TaskEntry(Message):
     """None when the part holds no data of this entry."""
 
 
-class HeaderPiece(Message, tag_field="piece", tag="header"):
+class HeaderPiece(Message, tag_field="piece", tag="header", frozen=True, kw_only=True):
     """The local header of an entry."""
 
     entry: int
 
 
-class DataPiece(Message, tag_field="piece", tag="data"):
+class DataPiece(Message, tag_field="piece", tag="data", frozen=True, kw_only=True):
     """``length`` bytes of an entry's data, from ``offset`` on."""
 
     entry: int
@@ -72,7 +72,7 @@ class DataPiece(Message, tag_field="piece", tag="data"):
     length: int
 
 
-class DirectoryPiece(Message, tag_field="piece", tag="directory"):
+class DirectoryPiece(Message, tag_field="piece", tag="directory", frozen=True, kw_only=True):
     """The central directory and the records that end the archive."""
 
     offset: int
@@ -82,7 +82,7 @@ class DirectoryPiece(Message, tag_field="piece", tag="directory"):
 Piece = HeaderPiece | DataPiece | DirectoryPiece
 
 
-class PartTask(Message, tag_field="type", tag="part_task.v1"):
+class PartTask(Message, tag_field="type", tag="part_task.v1", frozen=True, kw_only=True):
     """Make one part, or the whole archive when ``upload_id`` is None."""
 
     job_id: str
@@ -106,7 +106,7 @@ class PartTask(Message, tag_field="type", tag="part_task.v1"):
         return TaskKind.PUT if self.upload_id is None else TaskKind.PART
 
 
-class SliceCrc(Message):
+class SliceCrc(Message, frozen=True, kw_only=True):
     """CRC-32 of ``length`` bytes of an entry's data, from ``offset`` on."""
 
     entry: int
@@ -115,7 +115,7 @@ class SliceCrc(Message):
     crc32: int
 
 
-class PartDone(Message, tag_field="type", tag="part_done.v1"):
+class PartDone(Message, tag_field="type", tag="part_done.v1", frozen=True, kw_only=True):
     """The part is in the store."""
 
     job_id: str
@@ -132,7 +132,7 @@ class PartDone(Message, tag_field="type", tag="part_done.v1"):
     """Time from taking the task to the store's answer."""
 
 
-class PartFailed(Message, tag_field="type", tag="part_failed.v1"):
+class PartFailed(Message, tag_field="type", tag="part_failed.v1", frozen=True, kw_only=True):
     """The part could not be made."""
 
     job_id: str
