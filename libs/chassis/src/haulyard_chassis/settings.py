@@ -1,0 +1,79 @@
+"""Settings that all services share: one typed object, read from ``HAULYARD_…`` variables before anything connects.
+
+Secrets have no default: a service without its secret does not start.
+"""
+
+import sys
+from typing import Literal, TypeVar
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class ServiceSettings(BaseSettings):
+    """What any service is told by its environment. Each service extends it with its own."""
+
+    model_config = SettingsConfigDict(env_prefix="HAULYARD_", frozen=True, extra="ignore")
+
+    environment: Literal["development", "production"] = Field(
+        "production", description="Development shows more and allows loopback webhooks."
+    )
+    namespace: str = Field(
+        "haulyard", pattern=r"^[A-Za-z0-9_-]{1,32}$", description="First token of every subject and stream."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severity that is logged."
+    )
+    log_format: Literal["json", "console"] = Field("json", description="One JSON object a line, or lines for people.")
+
+    http_host: str = Field("127.0.0.1", description="Address on which the service listens.")
+    http_port: int = Field(8080, ge=0, le=65535, description="Port on which the service listens.")
+    shutdown_grace: float = Field(25.0, gt=0, description="Seconds that running work may take after SIGTERM.")
+
+    nats_url: SecretStr = Field(description="NATS servers, comma separated: nats://user:password@host:4222.")
+    nats_replicas: int = Field(1, ge=1, le=5, description="Replicas of each stream: 1 embedded, 3 clustered.")
+    postgres_dsn: SecretStr = Field(description="PostgreSQL: postgresql://user:password@host:5432/haulyard.")
+    postgres_pool: int = Field(10, ge=1, le=200, description="Most connections that one process opens.")
+    redis_url: SecretStr = Field(description="Valkey or Redis: redis://:password@host:6379/0.")
+
+    s3_endpoint: str = Field(description="URL of the S3 API, as the services reach it.")
+    s3_public_endpoint: str | None = Field(
+        None, description="URL of the S3 API as clients reach it, for presigned links; as s3_endpoint if not set."
+    )
+    s3_region: str = Field("us-east-1", description="Region for signatures.")
+    s3_access_key: SecretStr = Field(description="S3 access key.")
+    s3_secret_key: SecretStr = Field(description="S3 secret key.")
+    archive_bucket: str = Field("haulyard-archives", description="Bucket that takes the archives.")
+    files_bucket: str = Field("haulyard-files", description="Bucket that takes uploaded files.")
+
+
+S = TypeVar("S", bound=ServiceSettings)
+
+
+class SettingsError(Exception):
+    """The environment does not make valid settings; the message names each variable and what is wrong with it."""
+
+
+def load_settings(kind: type[S]) -> S:
+    """Read settings of type ``kind`` from the environment.
+
+    Raises:
+        SettingsError: a variable is missing or has a wrong value.
+    """
+    try:
+        return kind()
+    except ValidationError as error:
+        lines = [
+            f"  HAULYARD_{'_'.join(str(step) for step in problem['loc']).upper()}: {problem['msg']}"
+            for problem in error.errors(include_input=False, include_url=False)
+        ]
+        raise SettingsError("the settings are not valid:\n" + "\n".join(lines)) from None
+
+
+def load_settings_or_exit(kind: type[S]) -> S:
+    """Read settings; print what is wrong and exit with status 2 if they are not valid."""
+    try:
+        return load_settings(kind)
+    except SettingsError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - logging is configured by the settings that are missing
+        sys.exit(2)
