@@ -1,0 +1,138 @@
+"""PostgreSQL: the connection pool and the migrations.
+
+Migrations are numbered ``.sql`` files that run once, in order, each in a transaction. They assume that the version
+before them is still live: they add, and only a later release removes.
+"""
+
+import asyncio
+import hashlib
+from dataclasses import dataclass
+from importlib import resources
+from importlib.resources.abc import Traversable
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from haulyard_chassis.logs import get_logger
+from haulyard_chassis.settings import ServiceSettings
+
+log = get_logger(__name__)
+
+Pool = asyncpg.Pool[asyncpg.Record]
+Connection = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
+
+UNAVAILABLE: tuple[type[Exception], ...] = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.InterfaceError,
+)
+"""What asyncpg raises when the database is away, as opposed to a statement that is wrong."""
+
+_STATEMENT_TIMEOUT = 30.0
+_MIGRATION_LOCK = 0x6861756C  # "haul"
+_RETRY = 1.0
+
+
+async def connect_database(settings: ServiceSettings, *, name: str) -> Pool:
+    """Open a pool, waiting until PostgreSQL is there."""
+    while True:
+        try:
+            return await asyncpg.create_pool(
+                settings.postgres_dsn.get_secret_value(),
+                min_size=1,
+                max_size=settings.postgres_pool,
+                command_timeout=_STATEMENT_TIMEOUT,
+                server_settings={"application_name": name},
+            )
+        except UNAVAILABLE as error:
+            log.warning("database not there yet", error=repr(error))
+            await asyncio.sleep(_RETRY)
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One numbered file."""
+
+    version: int
+    name: str
+    sql: str
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the text, to notice a file that was edited after it ran."""
+        return hashlib.sha256(self.sql.encode()).hexdigest()
+
+
+class MigrationError(Exception):
+    """The database was migrated with other files than ours."""
+
+
+def migrations(folder: Traversable | None = None) -> list[Migration]:
+    """Return the migrations in order.
+
+    Raises:
+        MigrationError: the numbers are not 1, 2, 3, …
+    """
+    folder = folder or resources.files("haulyard_chassis") / "migrations"
+    files = sorted((file for file in folder.iterdir() if file.name.endswith(".sql")), key=lambda file: file.name)
+    found = [Migration(int(file.name.partition("_")[0]), file.name, file.read_text("utf-8")) for file in files]
+    if [migration.version for migration in found] != list(range(1, len(found) + 1)):
+        raise MigrationError(f"migrations must be numbered 1, 2, 3, …: {[migration.name for migration in found]}")
+    return found
+
+
+async def migrate(pool: Pool) -> list[str]:
+    """Bring the schema up to date and return the names of what ran; any number of replicas may call it at once.
+
+    Raises:
+        MigrationError: a migration that ran before has been edited since.
+    """
+    async with pool.acquire() as connection:
+        # Polling, not waiting inside the server: a waiting lock request holds a snapshot, on which
+        # CREATE INDEX CONCURRENTLY in the replica that holds the lock would wait in turn.
+        while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _MIGRATION_LOCK):  # noqa: ASYNC110
+            await asyncio.sleep(0.2)
+        try:
+            return await _migrate(connection)
+        finally:
+            await connection.execute("SELECT pg_advisory_unlock($1)", _MIGRATION_LOCK)
+
+
+async def _migrate(connection: Connection) -> list[str]:
+    await connection.execute(
+        "CREATE TABLE IF NOT EXISTS schema_migrations (version INTEGER PRIMARY KEY, name TEXT NOT NULL,"
+        " digest TEXT NOT NULL, applied_at TIMESTAMPTZ NOT NULL DEFAULT now())"
+    )
+    applied = {
+        row["version"]: row for row in await connection.fetch("SELECT version, name, digest FROM schema_migrations")
+    }
+    ran = []
+    for migration in migrations():
+        before = applied.get(migration.version)
+        if before is not None:
+            if before["digest"] != migration.digest:
+                raise MigrationError(f"{migration.name} was edited after it ran; add a new migration instead")
+            continue
+        async with connection.transaction():
+            await connection.execute("SET LOCAL lock_timeout = '5s'")
+            await connection.execute(migration.sql)
+            await connection.execute(
+                "INSERT INTO schema_migrations (version, name, digest) VALUES ($1, $2, $3)",
+                migration.version,
+                migration.name,
+                migration.digest,
+            )
+        log.info("migrated", migration=migration.name)
+        ran.append(migration.name)
+    return ran
+
+
+async def schema_version(pool: Pool) -> int:
+    """Return the number of the newest migration that ran; 0 for an empty database."""
+    exists = await pool.fetchval("SELECT to_regclass('schema_migrations') IS NOT NULL")
+    return int(await pool.fetchval("SELECT coalesce(max(version), 0) FROM schema_migrations")) if exists else 0

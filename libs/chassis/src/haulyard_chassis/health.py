@@ -1,0 +1,66 @@
+"""Health: is the process alive (``/health/live``), can it serve (``/health/ready``); the same in every service."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+from litestar import Response, get
+from litestar.handlers import HTTPRouteHandler
+
+_TIMEOUT = 2.0
+
+Check = Callable[[], Awaitable[None]]
+"""Returns when the dependency answers, raises when it does not."""
+
+
+class HealthReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What the health endpoints answer."""
+
+    status: str
+    """``ok`` or ``unavailable``."""
+    checks: dict[str, str] = {}
+    """Each dependency: ``ok``, or what is wrong."""
+
+
+@dataclass
+class Health:
+    """The checks of one service.
+
+    Args:
+        required: without any one of these the service cannot serve.
+        reported: these are shown, but the service serves without them.
+    """
+
+    required: Mapping[str, Check]
+    reported: Mapping[str, Check] = field(default_factory=dict)
+
+    async def report(self) -> tuple[bool, HealthReport]:
+        """Run all checks at once; each may take two seconds."""
+        every = {**self.required, **self.reported}
+        answers = await asyncio.gather(*(self._run(check) for check in every.values()))
+        results = dict(zip(every, answers, strict=True))
+        ready = all(results[name] == "ok" for name in self.required)
+        return ready, HealthReport(status="ok" if ready else "unavailable", checks=results)
+
+    async def _run(self, check: Check) -> str:
+        try:
+            async with asyncio.timeout(_TIMEOUT):
+                await check()
+        except Exception as error:  # noqa: BLE001 - whatever a driver raises, the dependency is not there
+            return f"{type(error).__name__}: {error}"
+        return "ok"
+
+    def litestar_routes(self) -> list[HTTPRouteHandler]:
+        """Return the endpoints for a Litestar application."""
+
+        @get("/health/live", tags=["Health"], summary="Is the process alive?", sync_to_thread=False)
+        def live() -> HealthReport:
+            return HealthReport(status="ok")
+
+        @get("/health/ready", tags=["Health"], summary="Can the service serve?")
+        async def ready() -> Response[HealthReport]:
+            is_ready, report = await self.report()
+            return Response(report, status_code=200 if is_ready else 503)
+
+        return [live, ready]

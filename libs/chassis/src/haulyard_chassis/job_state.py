@@ -1,0 +1,258 @@
+"""A job's public state, read from wherever it can be had: the cache, the record, or the request still in the broker.
+
+The orchestrator writes it to the cache after each change; the gateway and the notifier read it. Losing the cache
+loses nothing: the record has it all.
+"""
+
+from datetime import datetime
+
+import asyncpg
+import msgspec
+import nats.errors
+import nats.js.errors
+import redis.exceptions
+from nats.js import JetStreamContext
+from redis.asyncio import Redis
+
+from haulyard_chassis.database import UNAVAILABLE, Connection, Pool
+from haulyard_chassis.logs import get_logger
+from haulyard_contracts import (
+    ArchiveLocation,
+    ErrorCode,
+    Failure,
+    FileState,
+    FileStatus,
+    JobDocument,
+    JobRequested,
+    JobStatus,
+    Progress,
+    Topology,
+    UndecodableMessageError,
+    decode,
+    encode,
+)
+
+log = get_logger(__name__)
+
+JOB_TTL = 7 * 86_400
+"""Seconds that the cache keeps a job after its last change."""
+
+CACHE_UNAVAILABLE = (redis.exceptions.RedisError, OSError)
+"""What the client raises when the cache is away."""
+
+# Never go backwards: two replicas may write the states after two results in the wrong order.
+_STORE = """
+local held = tonumber(redis.call('HGET', KEYS[1], 'sequence') or '0')
+if held >= tonumber(ARGV[1]) then return 0 end
+redis.call('HSET', KEYS[1], unpack(ARGV, 3))
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+return 1
+"""
+
+
+class JobStateUnavailableError(Exception):
+    """Neither the cache nor the record could be asked, so it is not known whether the job exists."""
+
+
+def percentage(current: int, total: int) -> int:
+    """Return ``current`` of ``total`` in percent, rounded down."""
+    return current * 100 // total if total else 0
+
+
+def queued_document(request: JobRequested) -> JobDocument:
+    """Return the state of a job that was accepted and that nobody has looked at yet."""
+    return JobDocument(
+        job_id=request.job_id,
+        user_id=request.user_id,
+        status=JobStatus.QUEUED,
+        sequence=1,
+        progress=Progress(current=0, total=len(request.file_ids), percentage=0),
+        files=tuple(FileState(file_id=file_id, status=FileStatus.QUEUED) for file_id in request.file_ids),
+        created_at=request.created_at,
+        updated_at=request.created_at,
+        priority=request.priority,
+        filename=request.filename or default_filename(request.job_id),
+    )
+
+
+def default_filename(job_id: str) -> str:
+    """Return the archive's name when the request gave none."""
+    return f"download_{job_id}.zip"
+
+
+class JobCache:
+    """``job:{id}`` in Valkey or Redis: a hash with the fields that anyone may read, and the whole document."""
+
+    def __init__(self, client: Redis) -> None:
+        self._client = client
+        self._store = client.register_script(_STORE)
+
+    async def put(self, document: JobDocument) -> None:
+        """Store a state, unless a newer one is there already.
+
+        Raises:
+            redis.exceptions.RedisError: the cache is away; nothing is lost but time.
+        """
+        fields = _hash_fields(document)
+        flat = [part for pair in fields.items() for part in pair]
+        await self._store(keys=[_key(document.job_id)], args=[document.sequence, JOB_TTL, *flat])
+
+    async def get(self, job_id: str) -> JobDocument | None:
+        """Return the state, or None if the cache has none."""
+        data = await self._client.hget(_key(job_id), "document")
+        if data is None:
+            return None
+        try:
+            return decode(data if isinstance(data, bytes) else data.encode(), JobDocument)
+        except UndecodableMessageError as error:
+            log.warning("cached job is unreadable", job_id=job_id, error=str(error))
+            return None
+
+
+def _key(job_id: str) -> str:
+    return f"job:{job_id}"
+
+
+def _time(moment: datetime | None) -> str:
+    return moment.isoformat() if moment else ""
+
+
+def _hash_fields(document: JobDocument) -> dict[str, str | int | bytes]:
+    """The original requirement's fields; a hash has no null, so an empty string stands for it."""
+    archive = document.archive
+    return {
+        "status": document.status.value,
+        "progress_current": document.progress.current,
+        "progress_total": document.progress.total,
+        "created_at": _time(document.created_at),
+        "updated_at": _time(document.updated_at),
+        "completed_at": _time(document.completed_at),
+        "error": document.error.message if document.error else "",
+        "file_ids": msgspec.json.encode([file.file_id for file in document.files]),
+        "download_url": f"s3://{archive.bucket}/{archive.key}" if archive else "",
+        "user_id": document.user_id,
+        "sequence": document.sequence,
+        "document": encode(document),
+    }
+
+
+_LOAD_JOB = """
+SELECT id, user_id, status, sequence, total_files, completed_files, failed_files, bytes_total, bytes_done, created_at,
+       updated_at, completed_at, expires_at, priority, filename, error_code, error_message, size_bytes,
+       archive_bucket, archive_key
+FROM download_jobs WHERE id = $1
+"""
+
+_LOAD_FILES = """
+SELECT file_id, status, size_bytes, name, error_code, error_message
+FROM download_job_files WHERE job_id = $1 ORDER BY position
+"""
+
+
+async def load_document(connection: Connection, job_id: str) -> JobDocument | None:
+    """Return a job's state from the record; inside a transaction both reads see the same moment."""
+    job = await connection.fetchrow(_LOAD_JOB, job_id)
+    if job is None:
+        return None
+    return _document(job, await connection.fetch(_LOAD_FILES, job_id))
+
+
+def _failure(row: asyncpg.Record) -> Failure | None:
+    code = row["error_code"]
+    return Failure(code=ErrorCode(code), message=row["error_message"] or "") if code else None
+
+
+def _document(job: asyncpg.Record, files: list[asyncpg.Record]) -> JobDocument:
+    settled = job["completed_files"] + job["failed_files"]
+    completed = job["status"] == JobStatus.COMPLETED
+    return JobDocument(
+        job_id=job["id"],
+        user_id=job["user_id"],
+        status=JobStatus(job["status"]),
+        sequence=job["sequence"],
+        progress=Progress(
+            current=settled,
+            total=job["total_files"],
+            percentage=percentage(settled, job["total_files"]),
+            bytes_current=job["bytes_done"],
+            bytes_total=job["bytes_total"],
+        ),
+        files=tuple(
+            FileState(
+                file_id=file["file_id"],
+                status=FileStatus(file["status"]),
+                size_bytes=file["size_bytes"],
+                name=file["name"],
+                error=_failure(file),
+            )
+            for file in files
+        ),
+        created_at=job["created_at"],
+        updated_at=job["updated_at"],
+        priority=job["priority"],
+        filename=job["filename"],
+        completed_at=job["completed_at"],
+        expires_at=job["expires_at"],
+        error=_failure(job),
+        size_bytes=job["size_bytes"] if completed else None,
+        archive=ArchiveLocation(bucket=job["archive_bucket"], key=job["archive_key"]) if completed else None,
+    )
+
+
+class JobState:
+    """Reads a job's state: cache first, then the record, then the request that waits in the broker.
+
+    A job is in the broker only for the moment between being accepted and being planned; that it is also in the cache
+    is lost with the cache.
+    """
+
+    def __init__(self, cache: JobCache, pool: Pool, stream: JetStreamContext, topology: Topology) -> None:
+        self._cache = cache
+        self._pool = pool
+        self._stream = stream
+        self._topology = topology
+
+    async def read(self, job_id: str) -> JobDocument | None:
+        """Return the state, or None if there is no such job.
+
+        Raises:
+            JobStateUnavailableError: not found, and one of the places could not be asked.
+        """
+        missing = []
+        try:
+            document = await self._cache.get(job_id)
+            if document is not None:
+                return document
+        except CACHE_UNAVAILABLE as error:
+            log.warning("cache unavailable", error=repr(error))
+            missing.append("cache")
+        try:
+            async with (
+                self._pool.acquire() as connection,
+                connection.transaction(isolation="repeatable_read", readonly=True),
+            ):
+                document = await load_document(connection, job_id)
+            if document is not None:
+                return document
+        except UNAVAILABLE as error:
+            log.warning("record unavailable", error=repr(error))
+            missing.append("record")
+        try:
+            subject = self._topology.any_job_requested(job_id)
+            message = await self._stream.get_last_msg(self._topology.jobs.name, subject)
+            return queued_document(decode(message.data or b"", JobRequested))
+        except nats.js.errors.NotFoundError:
+            pass
+        except (nats.errors.Error, nats.js.errors.Error, OSError, TimeoutError) as error:
+            log.warning("broker unavailable", error=repr(error))
+            missing.append("broker")
+        if "record" in missing:
+            raise JobStateUnavailableError(", ".join(missing))
+        return None
+
+
+def connect_cache(url: str) -> Redis:
+    """Return a client of the cache; it connects when it is first used and fails fast when the cache is away."""
+    return Redis.from_url(
+        url, socket_connect_timeout=1.0, socket_timeout=2.0, health_check_interval=30, decode_responses=False
+    )
