@@ -1,1 +1,8 @@
-"""Placeholder."""
+"""The embedded infrastructure of one machine: NATS, PostgreSQL, Valkey and S3 without Docker and without root.
+
+`Infra` starts the four servers as child processes; `running_stack` starts Haulyard's services on top of them.
+"""
+
+from haulyard_devstack.errors import DevstackError, LockedError, StartError
+from haulyard_devstack.infra import Infra
+

@@ -3,7 +3,7 @@
 The client library's defaults lose messages (0.5 s publish time-out, 60 reconnect attempts); ours do not.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import nats.errors
@@ -40,7 +40,9 @@ class TopologyError(Exception):
     """A stream exists with another retention or storage, which the broker cannot change in place."""
 
 
-def connection_options(settings: ServiceSettings, *, name: str) -> dict[str, Any]:
+def connection_options(
+    settings: ServiceSettings, *, name: str, on_reconnect: Callable[[], Awaitable[None]] | None = None
+) -> dict[str, Any]:
     """Return the keyword arguments for ``nats.connect`` and FastStream's ``NatsBroker``.
 
     The client tries to reconnect for ever: a client that gives up spins at 100 % CPU and consumes nothing.
@@ -51,6 +53,8 @@ def connection_options(settings: ServiceSettings, *, name: str) -> dict[str, Any
 
     async def reconnected() -> None:
         log.info("broker reconnected")
+        if on_reconnect is not None:
+            await on_reconnect()
 
     async def failed(error: Exception) -> None:
         log.warning("broker connection error", error=repr(error))
@@ -70,9 +74,17 @@ def connection_options(settings: ServiceSettings, *, name: str) -> dict[str, Any
     }
 
 
-async def connect_broker(settings: ServiceSettings, *, name: str) -> Client:
-    """Connect to NATS, waiting until it is there."""
-    return await nats.connect(**connection_options(settings, name=name))
+async def connect_broker(
+    settings: ServiceSettings, *, name: str, on_reconnect: Callable[[], Awaitable[None]] | None = None
+) -> Client:
+    """Connect to NATS, waiting until it is there.
+
+    Args:
+        settings: where NATS is.
+        name: how NATS lists the connection.
+        on_reconnect: called after each time the connection was lost and made again.
+    """
+    return await nats.connect(**connection_options(settings, name=name, on_reconnect=on_reconnect))
 
 
 class Publisher:
