@@ -101,5 +101,9 @@ def egress_session(*, allow_private: bool, timeout: float) -> aiohttp.ClientSess
         limit=100, use_dns_cache=False, resolver=None if allow_private else PublicResolver(), force_close=True
     )
     return aiohttp.ClientSession(
-        connector=connector, timeout=aiohttp.ClientTimeout(total=timeout), trust_env=False, auto_decompress=False
+        connector=connector,
+        timeout=aiohttp.ClientTimeout(total=timeout),
+        cookie_jar=aiohttp.DummyCookieJar(),  # what one user's receiver sets is nothing for the next one's
+        trust_env=False,
+        auto_decompress=False,
     )

@@ -4,6 +4,7 @@ The orchestrator writes it to the cache after each change; the gateway and the n
 loses nothing: the record has it all.
 """
 
+from dataclasses import dataclass
 from datetime import datetime
 
 import asyncpg
@@ -199,6 +200,16 @@ def _document(job: asyncpg.Record, files: list[asyncpg.Record]) -> JobDocument:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class StateReading:
+    """A job's state, and what it had to be read without."""
+
+    document: JobDocument | None
+    """None: there is no such job."""
+    away: tuple[str, ...] = ()
+    """Those of ``cache``, ``record`` and ``broker`` that were asked and did not answer."""
+
+
 class JobState:
     """Reads a job's state: cache first, then the record, then the request that waits in the broker.
 
@@ -213,16 +224,20 @@ class JobState:
         self._topology = topology
 
     async def read(self, job_id: str) -> JobDocument | None:
-        """Return the state, or None if there is no such job.
+        """Return the state, or None if there is no such job; see `look_up`."""
+        return (await self.look_up(job_id)).document
+
+    async def look_up(self, job_id: str) -> StateReading:
+        """Return the state, and which places could not be asked.
 
         Raises:
             JobStateUnavailableError: not found, and one of the places could not be asked.
         """
-        missing = []
+        missing: list[str] = []
         try:
             document = await self._cache.get(job_id)
             if document is not None:
-                return document
+                return StateReading(document)
         except CACHE_UNAVAILABLE as error:
             log.warning("cache unavailable", error=repr(error))
             missing.append("cache")
@@ -233,22 +248,23 @@ class JobState:
             ):
                 document = await load_document(connection, job_id)
             if document is not None:
-                return document
+                return StateReading(document, tuple(missing))
         except UNAVAILABLE as error:
             log.warning("record unavailable", error=repr(error))
             missing.append("record")
         try:
             subject = self._topology.any_job_requested(job_id)
             message = await self._stream.get_last_msg(self._topology.jobs.name, subject)
-            return queued_document(decode(message.data or b"", JobRequested))
+            request = decode(message.data or b"", JobRequested)
+            return StateReading(queued_document(request), tuple(missing))
         except nats.js.errors.NotFoundError:
             pass
         except (nats.errors.Error, nats.js.errors.Error, OSError, TimeoutError) as error:
             log.warning("broker unavailable", error=repr(error))
             missing.append("broker")
-        if "record" in missing:
+        if "record" in missing or "broker" in missing:
             raise JobStateUnavailableError(", ".join(missing))
-        return None
+        return StateReading(None, tuple(missing))
 
 
 def connect_cache(url: str) -> Redis:

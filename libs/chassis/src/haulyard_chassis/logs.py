@@ -42,6 +42,7 @@ def configure_logging(settings: ServiceSettings, *, service: str) -> None:
         logger.propagate = True
     # One line for each request or message is what traces and metrics are for.
     logging.getLogger("uvicorn.access").setLevel("WARNING")
+    logging.getLogger("uvicorn.error").addFilter(_is_no_handshake)
     logging.getLogger("faststream").setLevel("WARNING")
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -50,6 +51,11 @@ def configure_logging(settings: ServiceSettings, *, service: str) -> None:
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(service=service)
+
+
+def _is_no_handshake(record: logging.LogRecord) -> bool:
+    """Leave out the lines about WebSocket handshakes: they show the whole URL, with the ticket in it."""
+    return not str(record.msg).startswith('%s - "WebSocket')
 
 
 def get_logger(name: str) -> structlog.typing.FilteringBoundLogger:

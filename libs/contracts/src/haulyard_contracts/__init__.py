@@ -9,7 +9,7 @@ This package does no I/O and imports nothing of ours. How it may change, so that
 
 from haulyard_contracts.codec import Message, UndecodableMessageError, decode, encode
 from haulyard_contracts.errors import RETRYABLE, ErrorCode, Failure
-from haulyard_contracts.events import EventType, JobEvent
+from haulyard_contracts.events import EventType, JobEvent, cloud_event_headers
 from haulyard_contracts.jobs import (
     TERMINAL,
     ArchiveLocation,
@@ -71,6 +71,7 @@ __all__ = [
     "TaskKind",
     "Topology",
     "UndecodableMessageError",
+    "cloud_event_headers",
     "decode",
     "encode",
 ]

@@ -51,3 +51,26 @@ class JobEvent(Message, frozen=True, kw_only=True):
     """With ``completed``: the archive's size."""
     failed_files: tuple[int, ...] = ()
     """Ids of files that could not be archived."""
+
+    @property
+    def id(self) -> str:
+        """Names the event: the same event sent twice has the same id."""
+        return f"{self.job_id}:{self.sequence}"
+
+
+def cloud_event_headers(event: JobEvent, *, source: str) -> dict[str, str]:
+    """Return the CloudEvents attributes as NATS headers (CloudEvents 1.0.2, NATS protocol binding, binary mode).
+
+    Args:
+        event: the event.
+        source: URI reference of the installation that the event comes from.
+    """
+    return {
+        "ce-specversion": "1.0",
+        "ce-id": event.id,
+        "ce-source": source,
+        "ce-type": event.type.cloud_event_type,
+        "ce-subject": event.job_id,
+        "ce-time": event.timestamp.isoformat(),
+        "content-type": "application/json",
+    }

@@ -48,7 +48,7 @@ CREATE TABLE download_jobs (
   priority        SMALLINT NOT NULL DEFAULT 5 CHECK (priority BETWEEN 1 AND 10),
   filename        VARCHAR(255) NOT NULL,
   traceparent     VARCHAR(55),
-  generation      INTEGER NOT NULL DEFAULT 0,       -- counts the plans of this job
+  generation      INTEGER NOT NULL DEFAULT 1,       -- counts the plans of this job
   archive_bucket  VARCHAR(63),
   archive_key     VARCHAR(1024),
   upload_id       VARCHAR(1024),                    -- NULL with parts: the archive is one PUT
@@ -112,6 +112,7 @@ CREATE TABLE download_job_files (
   s3_bucket     VARCHAR(63),
   etag          VARCHAR(128),
   crc32         BIGINT CHECK (crc32 BETWEEN 0 AND 4294967295),
+  entry         INTEGER,                            -- its place in the archive; NULL until planned, and when it failed
   first_part    INTEGER,                            -- the parts that hold this file's header and data
   last_part     INTEGER,
   UNIQUE (job_id, position),
@@ -128,9 +129,11 @@ CREATE TABLE download_job_parts (
   size_bytes      BIGINT NOT NULL CHECK (size_bytes > 0),
   data_bytes      BIGINT NOT NULL,                  -- source bytes among them
   is_closing      BOOLEAN NOT NULL,                 -- holds the directory: made when all others are done
-  body_of         INTEGER,                          -- the entry of which this part is one slice; NULL: a written part
+  is_body         BOOLEAN NOT NULL,                 -- nothing but one slice of a large entry
+  slice_of        INTEGER,                          -- the large entry of which this part holds a slice (its first, if no body)
   slice_offset    BIGINT,
-  slice_crc32     BIGINT,
+  slice_length    BIGINT,
+  slice_crc32     BIGINT,                           -- NULL until the part is done
   etag            VARCHAR(128),
   attempts        INTEGER NOT NULL DEFAULT 1,
   next_attempt_at TIMESTAMPTZ,
@@ -144,7 +147,7 @@ CREATE TABLE download_job_parts (
   CHECK (status <> 'done' OR etag IS NOT NULL)
 );
 CREATE INDEX download_job_parts_retrying ON download_job_parts (next_attempt_at) WHERE status = 'retrying';
-CREATE INDEX download_job_parts_bodies ON download_job_parts (job_id, body_of) WHERE body_of IS NOT NULL;
+CREATE INDEX download_job_parts_slices ON download_job_parts (job_id, slice_of) WHERE slice_of IS NOT NULL;
 CREATE TRIGGER download_job_parts_updated_at
 BEFORE UPDATE ON download_job_parts FOR EACH ROW EXECUTE FUNCTION update_updated_at_column();
 

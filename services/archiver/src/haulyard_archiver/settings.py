@@ -1,0 +1,16 @@
+"""Settings of the archiver."""
+
+from pydantic import Field
+
+from haulyard_chassis.settings import ServiceSettings
+
+
+class ArchiverSettings(ServiceSettings):
+    """What an archiver is told by its environment."""
+
+    archiver_slots: int = Field(
+        4, ge=1, le=256, description="Parts that one process makes at the same time; each takes up to 32 MiB of memory."
+    )
+    archiver_readers: int = Field(
+        8, ge=1, le=64, description="Small files that one slot reads at the same time when it packs a part."
+    )

@@ -1,0 +1,111 @@
+"""Repairs what a crash or an outage left undone. Safe to run in every replica: each row is claimed by one.
+
+* parts whose next attempt is due are sent again;
+* jobs that have not moved for a while are driven on;
+* jobs that are over and of whose end nobody was told are told of;
+* multipart uploads that belong to no job are dropped.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from haulyard_chassis.database import Pool
+from haulyard_chassis.logs import get_logger
+from haulyard_chassis.store import ObjectStore
+from haulyard_orchestrator import job_records
+from haulyard_orchestrator.jobs import Jobs
+
+log = get_logger(__name__)
+
+_BATCH = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intervals:
+    """How often, and how old things must be; seconds."""
+
+    retries: float = 0.5
+    stale_check: float = 5.0
+    stale_after: float = 60.0
+    upload_check: float = 600.0
+    orphan_after: float = 3600.0
+
+
+class Reconciler:
+    """Runs the repairs until it is stopped."""
+
+    def __init__(self, *, jobs: Jobs, pool: Pool, store: ObjectStore, bucket: str, intervals: Intervals) -> None:
+        self._jobs = jobs
+        self._pool = pool
+        self._store = store
+        self._bucket = bucket
+        self._intervals = intervals
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin."""
+        every = self._intervals
+        self._tasks = [
+            asyncio.create_task(self._repeat(self.send_due, every.retries)),
+            asyncio.create_task(self._repeat(self.drive_stale, every.stale_check)),
+            asyncio.create_task(self._repeat(self.tell_untold, every.stale_check)),
+            asyncio.create_task(self._repeat(self.drop_orphan_uploads, every.upload_check)),
+        ]
+
+    async def stop(self) -> None:
+        """Stop, wherever it is: what breaks off is repaired next time."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _repeat(self, repair: Callable[[], Awaitable[None]], pause: float) -> None:
+        while True:
+            try:
+                await repair()
+            except Exception as error:  # noqa: BLE001 - a dependency is away; the next round is the repair
+                log.warning("repair put off", repair=getattr(repair, "__name__", ""), error=repr(error))
+            await asyncio.sleep(pause)
+
+    async def send_due(self) -> None:
+        """Send the parts whose next attempt is due."""
+        while await self._jobs.send_due(limit=_BATCH) == _BATCH:
+            pass
+
+    async def drive_stale(self) -> None:
+        """Drive the jobs on that have not moved for a while."""
+        older_than = timedelta(seconds=self._intervals.stale_after)
+        async with self._pool.acquire() as connection:
+            stale = await job_records.claim_stale(connection, older_than=older_than, limit=_BATCH)
+        for job_id in stale:
+            log.info("driving a job that did not move", job_id=job_id)
+            await self._one(self._jobs.drive(job_id), job_id)
+
+    async def tell_untold(self) -> None:
+        """Tell of the ends that nobody was told of."""
+        older_than = timedelta(seconds=self._intervals.stale_check)
+        async with self._pool.acquire() as connection:
+            untold = await job_records.claim_untold(connection, older_than=older_than, limit=_BATCH)
+        for job_id in untold:
+            await self._one(self._jobs.tell(job_id), job_id)
+
+    async def _one(self, step: Awaitable[None], job_id: str) -> None:
+        """One job that cannot be helped now must not keep the others from it."""
+        try:
+            await step
+        except Exception as error:  # noqa: BLE001 - see above; the job is claimed again later
+            log.warning("job not repaired", job_id=job_id, error=repr(error))
+
+    async def drop_orphan_uploads(self) -> None:
+        """Drop multipart uploads that no job will complete."""
+        before = datetime.now(UTC) - timedelta(seconds=self._intervals.orphan_after)
+        old = [upload for upload in await self._store.pending_uploads(self._bucket) if upload.initiated < before]
+        if not old:
+            return
+        async with self._pool.acquire() as connection:
+            live = await job_records.live_uploads(connection, [upload.key for upload in old])
+        for upload in old:
+            if (upload.key, upload.upload_id) not in live:
+                log.info("dropping an upload of no job", key=upload.key)
+                await self._store.abort_upload(self._bucket, upload.key, upload_id=upload.upload_id)

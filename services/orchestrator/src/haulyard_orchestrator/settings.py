@@ -1,0 +1,51 @@
+"""Settings of the orchestrator."""
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from haulyard_chassis.settings import ServiceSettings
+from haulyard_zipline import Limits
+
+_MIB = 1024 * 1024
+
+
+class OrchestratorSettings(ServiceSettings):
+    """What an orchestrator is told by its environment."""
+
+    part_packed_bytes: int = Field(16 * _MIB, ge=5 * _MIB, le=24 * _MIB, description="Size of a part of small files.")
+    part_body_bytes: int = Field(
+        64 * _MIB, ge=5 * _MIB, le=5 * 1024 * _MIB, description="Size of a part that is one slice of a large file."
+    )
+    single_put_bytes: int = Field(
+        16 * _MIB, ge=0, le=24 * _MIB, description="Archives up to this size are one PUT instead of a multipart upload."
+    )
+    job_attempts: int = Field(3, ge=1, le=20, description="Tries of one part before its job or file is given up.")
+    retry_seconds: float = Field(
+        2.0, gt=0, description="Pause before the second try; it doubles with each further one."
+    )
+    archive_days: int = Field(7, ge=1, le=365, description="Days after which an archive is deleted.")
+    stale_seconds: float = Field(
+        60.0, gt=0, description="Seconds without movement after which the reconciler looks at a job again."
+    )
+    orphan_upload_seconds: float = Field(
+        3600.0, gt=0, description="Age at which a multipart upload that belongs to no job is dropped."
+    )
+    result_slots: int = Field(64, ge=1, le=1000, description="Results that are taken in at the same time.")
+    planning_slots: int = Field(16, ge=1, le=1000, description="Jobs that are planned at the same time.")
+    source_lookups: int = Field(16, ge=1, le=100, description="Sources of one job that are looked up at the same time.")
+    cors_origins: str = Field(
+        "*", description="Web origins, comma separated, whose pages may use presigned links to the store."
+    )
+
+    @property
+    def limits(self) -> Limits:
+        """The sizes for the archive engine."""
+        return Limits(
+            packed_part=self.part_packed_bytes, body_part=self.part_body_bytes, single_put=self.single_put_bytes
+        )
+
+    @model_validator(mode="after")
+    def _limits_are_valid(self) -> Self:
+        _ = self.limits
+        return self
