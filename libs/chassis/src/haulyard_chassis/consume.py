@@ -19,7 +19,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Any, cast
 
 import nats.errors
 import structlog
@@ -27,18 +28,15 @@ from faststream import AckPolicy
 from faststream.message import StreamMessage
 from faststream.nats import JStream, NatsBroker, PullSub
 from faststream.nats.subscriber.usecases import PullStreamSubscriber
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from haulyard_chassis.broker import MESSAGE_ID, TRACEPARENT, BrokerUnavailableError, Publisher, connection_options
+from haulyard_chassis.broker import MESSAGE_ID, TRACEPARENT, Publisher, connection_options
 from haulyard_chassis.logs import get_logger
 from haulyard_chassis.pull import SlotPuller
 from haulyard_chassis.settings import ServiceSettings
 from haulyard_contracts import ConsumerSpec, Topology, UndecodableMessageError, decode
 
 log = get_logger(__name__)
-
-M = TypeVar("M")
 
 _BACKOFF_FIRST = 0.5
 _BACKOFF_MOST = 30.0
@@ -191,11 +189,11 @@ def make_broker(settings: ServiceSettings, *, name: str) -> NatsBroker:
 def subscribe(
     broker: NatsBroker,
     intake: Intake,
-    message_type: type[M],
+    message_type: type[Any] | UnionType,
     *,
     topology: Topology,
     grace: float,
-) -> Callable[[Callable[[M], Awaitable[None]]], Any]:
+) -> Callable[[Callable[[Any], Awaitable[None]]], Any]:
     """Return a decorator that makes a function the handler of what ``intake`` brings.
 
     Args:
@@ -206,8 +204,8 @@ def subscribe(
         grace: seconds that running handlers may take when the service stops.
     """
 
-    async def decode_body(message: StreamMessage[Msg]) -> M:
-        return decode(message.body, message_type)
+    async def decode_body(message: StreamMessage[Msg]) -> Any:
+        return decode(message.body, cast("type[Any]", message_type))  # a union is no type to the checker
 
     filters: Sequence[str] = [subject for consumer in intake.consumers for subject in consumer.filters]
     subscriber = broker.subscriber(
@@ -228,17 +226,3 @@ def subscribe(
     slot_subscriber.grace = grace
     slot_subscriber._puller = None
     return slot_subscriber  # type: ignore[no-any-return]
-
-
-__all__ = [
-    "BrokerUnavailableError",
-    "Client",
-    "Delivery",
-    "Intake",
-    "RetryLater",
-    "SlotSubscriber",
-    "backoff",
-    "current_delivery",
-    "make_broker",
-    "subscribe",
-]

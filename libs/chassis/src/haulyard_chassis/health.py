@@ -10,7 +10,7 @@ from litestar.handlers import HTTPRouteHandler
 
 _TIMEOUT = 2.0
 
-Check = Callable[[], Awaitable[None]]
+Check = Callable[[], Awaitable[object]]
 """Returns when the dependency answers, raises when it does not."""
 
 

@@ -28,7 +28,7 @@ def configure_logging(settings: ServiceSettings, *, service: str) -> None:
     else:
         render = [structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), pad_event_to=0)]
     formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
+        foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(), _without_colours],
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
     )
     handler = logging.StreamHandler(sys.stdout)
@@ -56,6 +56,12 @@ def configure_logging(settings: ServiceSettings, *, service: str) -> None:
 def _is_no_handshake(record: logging.LogRecord) -> bool:
     """Leave out the lines about WebSocket handshakes: they show the whole URL, with the ticket in it."""
     return not str(record.msg).startswith('%s - "WebSocket')
+
+
+def _without_colours(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Drop the second, coloured copy of the message that uvicorn adds."""
+    event.pop("color_message", None)
+    return event
 
 
 def get_logger(name: str) -> structlog.typing.FilteringBoundLogger:

@@ -35,6 +35,9 @@ log = get_logger(__name__)
 CHUNK = 256 * 1024
 """Bytes that a body is read and written in."""
 
+Body = bytes | AsyncIterator[bytes | memoryview]
+"""What is written: bytes, or chunks whose total length is given beside them."""
+
 _UNSIGNED = "UNSIGNED-PAYLOAD"
 _EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 _TRIES = 4
@@ -184,9 +187,7 @@ class ObjectStore:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise StoreUnavailableError(f"GET {bucket}/{key}: {error!r}") from error
 
-    async def put(
-        self, bucket: str, key: str, body: bytes | AsyncIterator[bytes], *, size: int, content_type: str
-    ) -> str:
+    async def put(self, bucket: str, key: str, body: Body, *, size: int, content_type: str) -> str:
         """Store an object of ``size`` bytes and return its ETag."""
         return await self._upload(bucket, key, body, size=size, query={}, headers={"Content-Type": content_type})
 
@@ -204,9 +205,7 @@ class ObjectStore:
         body, _ = await self._call("POST", bucket, key, query={"uploads": ""}, headers={"Content-Type": content_type})
         return _text(_parse(body), "UploadId")
 
-    async def upload_part(
-        self, bucket: str, key: str, *, upload_id: str, number: int, body: bytes | AsyncIterator[bytes], size: int
-    ) -> str:
+    async def upload_part(self, bucket: str, key: str, *, upload_id: str, number: int, body: Body, size: int) -> str:
         """Store one part of ``size`` bytes and return its ETag. A part stored twice counts once.
 
         Raises:
@@ -279,9 +278,17 @@ class ObjectStore:
     async def ensure_bucket(self, bucket: str) -> None:
         """Create the bucket if we do not have it."""
         try:
-            await self._call("HEAD", bucket, "")
+            await self.head_bucket(bucket)
         except ObjectNotFoundError:
             await self._call("PUT", bucket, "")
+
+    async def head_bucket(self, bucket: str) -> None:
+        """Return if we have the bucket.
+
+        Raises:
+            ObjectNotFoundError, AccessDeniedError, StoreUnavailableError
+        """
+        await self._call("HEAD", bucket, "")
 
     async def set_cors(self, bucket: str, *, origins: Sequence[str]) -> None:
         """Let pages of ``origins`` download from and upload to the bucket by presigned links."""
@@ -314,7 +321,7 @@ class ObjectStore:
         self,
         bucket: str,
         key: str,
-        body: bytes | AsyncIterator[bytes],
+        body: Body,
         *,
         size: int,
         query: Mapping[str, str],
@@ -367,7 +374,7 @@ class ObjectStore:
         *,
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
-        body: bytes | AsyncIterator[bytes] = b"",
+        body: Body = b"",
     ) -> Any:  # aiohttp's request context manager has no public name
         if self._session is None:
             raise RuntimeError("the store is not open")

@@ -6,6 +6,9 @@ MAX_NAME = 0xFFFF
 """Bytes of a name: its length is a 2-byte field (APPNOTE 4.4.10)."""
 
 
+_MAX_CRC = 0xFFFFFFFF
+
+
 class InvalidEntryError(ValueError):
     """An entry that no ZIP can hold; the message says why."""
 
@@ -32,7 +35,7 @@ class Entry:
             raise InvalidEntryError(f"a name must have 1 to {MAX_NAME} bytes, not {len(self.encoded_name)}")
         if self.size < 0:
             raise InvalidEntryError(f"{self.name}: the size {self.size} is negative")
-        if self.crc32 is not None and not 0 <= self.crc32 <= 0xFFFFFFFF:
+        if self.crc32 is not None and not 0 <= self.crc32 <= _MAX_CRC:
             raise InvalidEntryError(f"{self.name}: {self.crc32} is no CRC-32")
 
     @property

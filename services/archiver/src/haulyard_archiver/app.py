@@ -86,7 +86,7 @@ def create_app(settings: ArchiverSettings) -> Litestar:
         await broker.config.connection_state.connection.flush(timeout=1)
 
     async def store_answers() -> None:
-        await store.ensure_bucket(settings.archive_bucket)
+        await store.head_bucket(settings.archive_bucket)
 
     return make_app(
         title="Haulyard archiver",

@@ -1,32 +1,23 @@
 """The orchestrator's composition root: builds everything, connects nothing until it is started."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 
-import structlog
 from litestar import Litestar
 
 from haulyard_chassis.app import make_app
-from haulyard_chassis.broker import PUBLISH_TIMEOUT, TRACEPARENT, Publisher, ensure_topology
-from haulyard_chassis.consume import Intake, RetryLater, current_delivery, make_broker, subscribe
+from haulyard_chassis.broker import PUBLISH_TIMEOUT, Publisher, ensure_topology
+from haulyard_chassis.consume import make_broker
 from haulyard_chassis.database import connect_database, migrate
 from haulyard_chassis.health import Health
 from haulyard_chassis.job_state import JobCache, connect_cache
 from haulyard_chassis.logs import get_logger
 from haulyard_chassis.store import ObjectStore, StoreError, StoreUnavailableError
-from haulyard_contracts import (
-    ErrorCode,
-    Failure,
-    JobControl,
-    JobRequested,
-    PartDone,
-    PartFailed,
-    Topology,
-    decode,
-)
+from haulyard_contracts import Topology
+from haulyard_orchestrator.handlers import Runtime, register_handlers
 from haulyard_orchestrator.jobs import Jobs, Rules
-from haulyard_orchestrator.patience import patiently
 from haulyard_orchestrator.reconciler import Intervals, Reconciler
 from haulyard_orchestrator.retry import RetryPolicy
 from haulyard_orchestrator.settings import OrchestratorSettings
@@ -34,14 +25,8 @@ from haulyard_orchestrator.sources import Sources
 
 log = get_logger(__name__)
 
-_CONTROL_SLOTS = 16
 _ABORT_UPLOAD_DAYS = 1
-
-
-class _Runtime:
-    """What exists only while the service runs."""
-
-    jobs: Jobs
+_RETRY = 1.0
 
 
 def create_app(settings: OrchestratorSettings) -> Litestar:
@@ -51,43 +36,8 @@ def create_app(settings: OrchestratorSettings) -> Litestar:
     cache = connect_cache(settings.redis_url.get_secret_value())
     broker = make_broker(settings, name="haulyard-orchestrator")
     policy = RetryPolicy(attempts=settings.job_attempts, first_delay=settings.retry_seconds)
-    runtime = _Runtime()
-
-    async def request_given_up(payload: bytes, reason: str) -> None:
-        request = decode(payload, JobRequested)
-        message = f"The job could not be planned: {reason}"
-        await runtime.jobs.refuse(request, Failure(code=ErrorCode.INTERNAL, message=message), traceparent=None)
-
-    requests = Intake(consumers=(topology.requests_consumer,), slots=settings.planning_slots, on_dead=request_given_up)
-    controls = Intake(consumers=(topology.control_consumer,), slots=_CONTROL_SLOTS)
-    results = Intake(consumers=(topology.results_consumer,), slots=settings.result_slots)
-    grace = settings.shutdown_grace
-
-    @subscribe(broker, requests, JobRequested, topology=topology, grace=grace)
-    async def plan_job(request: JobRequested) -> None:
-        structlog.contextvars.bind_contextvars(job_id=request.job_id)
-        delivery = current_delivery()
-        traceparent = delivery.headers.get(TRACEPARENT)
-        try:
-            await patiently(lambda: runtime.jobs.accept(request, traceparent=traceparent))
-        except StoreUnavailableError as error:
-            if delivery.number < policy.attempts:
-                raise RetryLater(str(error), delay=policy.first_delay * 2.0 ** (delivery.number - 1)) from error
-            failure = Failure(code=ErrorCode.STORE_UNAVAILABLE, message=f"The store does not answer: {error}")
-            await patiently(lambda: runtime.jobs.refuse(request, failure, traceparent=traceparent))
-
-    @subscribe(broker, controls, JobControl, topology=topology, grace=grace)
-    async def control_job(control: JobControl) -> None:
-        structlog.contextvars.bind_contextvars(job_id=control.job_id)
-        await patiently(lambda: runtime.jobs.cancel(control.job_id))
-
-    @subscribe(broker, results, PartDone | PartFailed, topology=topology, grace=grace)
-    async def take_result(result: PartDone | PartFailed) -> None:
-        structlog.contextvars.bind_contextvars(job_id=result.job_id)
-        if isinstance(result, PartDone):
-            await patiently(lambda: runtime.jobs.part_done(result))
-        else:
-            await patiently(lambda: runtime.jobs.part_failed(result))
+    runtime = Runtime()
+    register_handlers(broker, runtime, settings=settings, topology=topology, policy=policy)
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
@@ -101,7 +51,7 @@ def create_app(settings: OrchestratorSettings) -> Litestar:
             client = await broker.connect()
             stack.push_async_callback(broker.stop)
             await ensure_topology(client, topology, replicas=settings.nats_replicas)
-            await patiently_prepare(store, settings)
+            await _prepare_buckets(store, settings)
             runtime.jobs = Jobs(
                 pool=pool,
                 store=store,
@@ -146,17 +96,20 @@ def create_app(settings: OrchestratorSettings) -> Litestar:
     )
 
 
-async def patiently_prepare(store: ObjectStore, settings: OrchestratorSettings) -> None:
+async def _prepare_buckets(store: ObjectStore, settings: OrchestratorSettings) -> None:
     """Create the buckets and their rules; a store that refuses a rule still takes archives."""
-
-    async def buckets() -> None:
-        for bucket in (settings.archive_bucket, settings.files_bucket):
-            await store.ensure_bucket(bucket)
-
-    await buckets()
+    buckets = (settings.archive_bucket, settings.files_bucket)
+    while True:
+        try:
+            for bucket in buckets:
+                await store.ensure_bucket(bucket)
+            break
+        except StoreUnavailableError as error:
+            log.warning("store not there yet", error=str(error))
+            await asyncio.sleep(_RETRY)
     origins = [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]
     try:
-        for bucket in (settings.archive_bucket, settings.files_bucket):
+        for bucket in buckets:
             await store.set_cors(bucket, origins=origins)
         await store.set_lifecycle(
             settings.archive_bucket, expire_days=settings.archive_days, abort_upload_days=_ABORT_UPLOAD_DAYS

@@ -12,7 +12,6 @@ import msgspec
 from haulyard_contracts import (
     DataPiece,
     DirectoryPiece,
-    ErrorCode,
     Failure,
     HeaderPiece,
     InlineSource,

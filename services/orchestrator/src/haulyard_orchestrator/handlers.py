@@ -1,0 +1,82 @@
+"""The messages that the orchestrator takes, each handed to the step that it asks for."""
+
+import structlog
+from faststream.nats import NatsBroker
+
+from haulyard_chassis.broker import TRACEPARENT
+from haulyard_chassis.consume import Intake, RetryLater, current_delivery, subscribe
+from haulyard_chassis.store import StoreUnavailableError
+from haulyard_contracts import (
+    ErrorCode,
+    Failure,
+    JobControl,
+    JobRequested,
+    PartDone,
+    PartFailed,
+    Topology,
+    decode,
+)
+from haulyard_orchestrator.jobs import Jobs
+from haulyard_orchestrator.patience import patiently
+from haulyard_orchestrator.retry import RetryPolicy
+from haulyard_orchestrator.settings import OrchestratorSettings
+
+_CONTROL_SLOTS = 16
+
+
+class Runtime:
+    """What exists only while the service runs; handlers are registered before."""
+
+    jobs: Jobs
+
+
+def register_handlers(
+    broker: NatsBroker, runtime: Runtime, *, settings: OrchestratorSettings, topology: Topology, policy: RetryPolicy
+) -> None:
+    """Subscribe to requests, controls and results; messages come once the broker is started."""
+    grace = settings.shutdown_grace
+
+    async def request_given_up(payload: bytes, reason: str) -> None:
+        request = decode(payload, JobRequested)
+        message = f"The job could not be planned: {reason}"
+        await runtime.jobs.refuse(request, Failure(code=ErrorCode.INTERNAL, message=message), traceparent=None)
+
+    requests = Intake(consumers=(topology.requests_consumer,), slots=settings.planning_slots, on_dead=request_given_up)
+
+    @subscribe(broker, requests, JobRequested, topology=topology, grace=grace)
+    async def plan_job(request: JobRequested) -> None:
+        structlog.contextvars.bind_contextvars(job_id=request.job_id)
+        delivery = current_delivery()
+        traceparent = delivery.headers.get(TRACEPARENT)
+        try:
+            await patiently(lambda: runtime.jobs.accept(request, traceparent=traceparent))
+        except StoreUnavailableError as error:
+            if delivery.number < policy.attempts:
+                raise RetryLater(str(error), delay=policy.first_delay * 2.0 ** (delivery.number - 1)) from error
+            failure = Failure(code=ErrorCode.STORE_UNAVAILABLE, message=f"The store does not answer: {error}")
+            await patiently(lambda: runtime.jobs.refuse(request, failure, traceparent=traceparent))
+
+    @subscribe(
+        broker,
+        Intake(consumers=(topology.control_consumer,), slots=_CONTROL_SLOTS),
+        JobControl,
+        topology=topology,
+        grace=grace,
+    )
+    async def control_job(control: JobControl) -> None:
+        structlog.contextvars.bind_contextvars(job_id=control.job_id)
+        await patiently(lambda: runtime.jobs.cancel(control.job_id))
+
+    @subscribe(
+        broker,
+        Intake(consumers=(topology.results_consumer,), slots=settings.result_slots),
+        PartDone | PartFailed,
+        topology=topology,
+        grace=grace,
+    )
+    async def take_result(result: PartDone | PartFailed) -> None:
+        structlog.contextvars.bind_contextvars(job_id=result.job_id)
+        if isinstance(result, PartDone):
+            await patiently(lambda: runtime.jobs.part_done(result))
+        else:
+            await patiently(lambda: runtime.jobs.part_failed(result))
