@@ -1,7 +1,8 @@
 """Addresses of real NATS, PostgreSQL, Valkey and S3 for the tests that need them, from one fixture.
 
 By default they are the embedded ones, kept under ``.haulyard/test`` (or ``HAULYARD_TEST_HOME``) so that the next run
-starts fast. An address that is set in the environment is used instead, and ``HAULYARD_TEST_INFRA=containers`` starts all four with testcontainers.
+starts fast. An address that is set in the environment is used instead, and ``HAULYARD_TEST_INFRA=containers`` starts
+all four with testcontainers.
 """
 
 import os

@@ -1,0 +1,251 @@
+"""The hub: a subscription only while somebody watches, and nothing lost between snapshot and events."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+
+import pytest
+
+from haulyard_chassis.job_state import JobStateUnavailableError
+from haulyard_contracts import ArchiveLocation, EventType, JobDocument, JobEvent, JobStatus, Progress
+from haulyard_notifier.live.hub import EventsUnavailableError, Hub, NoSuchJobError
+from haulyard_notifier.live.state import LiveState
+from haulyard_notifier.live.watch import Ended, Watch
+
+JOB = "job_1"
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+PROGRESS = Progress(current=0, total=1, percentage=0)
+
+
+def document(sequence: int, status: JobStatus = JobStatus.PROCESSING) -> JobDocument:
+    return JobDocument(
+        job_id=JOB,
+        user_id="alice",
+        status=status,
+        sequence=sequence,
+        progress=PROGRESS,
+        files=(),
+        created_at=AT,
+        updated_at=AT,
+        archive=ArchiveLocation(bucket="b", key="k") if status is JobStatus.COMPLETED else None,
+    )
+
+
+def event(sequence: int, status: JobStatus = JobStatus.PROCESSING) -> JobEvent:
+    kind = EventType.PROGRESS if status is JobStatus.PROCESSING else EventType(status.value)
+    return JobEvent(job_id=JOB, sequence=sequence, type=kind, status=status, progress=PROGRESS, timestamp=AT)
+
+
+class FakeWorld:
+    """A broker and a state to read; `while_reading` runs between the subscription and the answer to a read."""
+
+    def __init__(self) -> None:
+        self.state: JobDocument | None = document(3)
+        self.deliver: dict[str, Callable[[JobEvent], None]] = {}
+        self.subscribed = 0
+        self.unsubscribed = asyncio.Event()
+        self.refuse = False
+        self.unreadable = 0
+        self.reads = 0
+        self.asked_for: list[int] = []
+        self.read_again = asyncio.Event()
+        self.while_reading: Callable[[], None] = lambda: None
+
+    async def subscribe(self, job_id: str, deliver: Callable[[JobEvent], None]) -> Callable[[], Awaitable[None]]:
+        await asyncio.sleep(0)
+        if self.refuse:
+            raise EventsUnavailableError
+        self.subscribed += 1
+        self.deliver[job_id] = deliver
+
+        async def unsubscribe() -> None:
+            del self.deliver[job_id]
+            self.unsubscribed.set()
+
+        return unsubscribe
+
+    async def read(self, job_id: str, *, at_least: int) -> JobDocument | None:
+        assert job_id in self.deliver, "the subscription must be there before the state is read"
+        found = self.state
+        self.asked_for.append(at_least)
+        self.while_reading()
+        await asyncio.sleep(0)
+        self.reads += 1
+        if self.reads > 1:
+            self.read_again.set()
+        if self.unreadable:
+            self.unreadable -= 1
+            raise JobStateUnavailableError("record")
+        return found
+
+    def hub(self, *, settle: float = 60.0, quiet: float = 60.0) -> Hub:
+        return Hub(self, self.read, interval=0.0, settle=settle, quiet=quiet, retry=0.001)
+
+
+async def told(watch: Watch) -> LiveState:
+    async with asyncio.timeout(5):
+        state = await watch.next()
+    assert isinstance(state, LiveState)
+    return state
+
+
+async def test_the_snapshot_comes_first_then_what_is_newer() -> None:
+    world = FakeWorld()
+    hub = world.hub()
+    watch = await hub.join(JOB, owner="alice")
+    assert (await told(watch)).sequence == 3
+    world.deliver[JOB](event(3))
+    world.deliver[JOB](event(4))
+    assert (await told(watch)).sequence == 4
+    assert await watch.next(patience=0.0) is None
+    await hub.close()
+
+
+async def test_an_event_during_the_read_is_not_lost_nor_followed_by_the_older_snapshot() -> None:
+    world = FakeWorld()
+    hub = world.hub()
+    world.while_reading = lambda: world.deliver[JOB](event(4)) if not world.reads else None
+    watch = await hub.join(JOB, owner="alice")
+    assert (await told(watch)).sequence == 4
+    assert await watch.next(patience=0.0) is None
+    await hub.close()
+
+
+async def test_many_clients_of_a_job_share_a_subscription_that_ends_with_the_last() -> None:
+    world = FakeWorld()
+    hub = world.hub()
+    watches = await asyncio.gather(*(hub.join(JOB, owner="alice") for _ in range(5)))
+    assert (world.subscribed, hub.watched) == (1, 1)
+    for watch in watches[1:]:
+        hub.leave(watch)
+    assert hub.watched == 1
+    world.deliver[JOB](event(9))
+    assert (await told(watches[0])).sequence == 9
+    hub.leave(watches[0])
+    hub.leave(watches[0])
+    await asyncio.wait_for(world.unsubscribed.wait(), 5)
+    assert hub.watched == 0
+    await hub.close()
+
+
+@pytest.mark.parametrize("owner", ["mallory", "alice"])
+async def test_a_foreign_job_is_no_job_and_leaves_no_subscription(owner: str) -> None:
+    world = FakeWorld()
+    if owner == "alice":
+        world.state = None
+    hub = world.hub()
+    with pytest.raises(NoSuchJobError):
+        await hub.join(JOB, owner=owner)
+    await asyncio.wait_for(world.unsubscribed.wait(), 5)
+    assert hub.watched == 0
+    await hub.close()
+
+
+async def test_a_ticket_needs_no_owner() -> None:
+    hub = FakeWorld().hub()
+    assert (await told(await hub.join(JOB, owner=None))).sequence == 3
+    await hub.close()
+
+
+async def test_a_refused_subscription_leaves_nothing_behind() -> None:
+    world = FakeWorld()
+    world.refuse = True
+    hub = world.hub()
+    with pytest.raises(EventsUnavailableError):
+        await hub.join(JOB, owner="alice")
+    assert hub.watched == 0
+    world.refuse = False
+    assert (await told(await hub.join(JOB, owner="alice"))).sequence == 3
+    await hub.close()
+
+
+async def test_an_unreadable_state_leaves_nothing_behind() -> None:
+    world = FakeWorld()
+    world.unreadable = 1
+    hub = world.hub()
+    with pytest.raises(JobStateUnavailableError):
+        await hub.join(JOB, owner="alice")
+    assert hub.watched == 0
+    await hub.close()
+
+
+async def test_completion_is_told_with_the_place_of_the_archive_even_if_reading_fails_at_first() -> None:
+    world = FakeWorld()
+    hub = world.hub()
+    watch = await hub.join(JOB, owner="alice")
+    await told(watch)
+    world.state = document(5, JobStatus.COMPLETED)
+    world.unreadable = 2
+    world.deliver[JOB](event(5, JobStatus.COMPLETED))
+    state = await told(watch)
+    assert (state.sequence, state.archive) == (5, ArchiveLocation(bucket="b", key="k"))
+    assert world.asked_for == [0, 5, 5, 5]
+    assert await watch.next() is Ended.OVER
+    await hub.close()
+
+
+async def test_failure_is_told_at_once() -> None:
+    world = FakeWorld()
+    hub = world.hub()
+    watch = await hub.join(JOB, owner="alice")
+    await told(watch)
+    world.deliver[JOB](event(5, JobStatus.FAILED))
+    assert (await told(watch)).status is JobStatus.FAILED
+    assert await watch.next() is Ended.OVER
+    await hub.close()
+
+
+async def test_after_a_reconnect_every_watched_job_is_read_again() -> None:
+    world = FakeWorld()
+    hub = world.hub()
+    watch = await hub.join(JOB, owner="alice")
+    await told(watch)
+    world.state = document(8)
+    hub.refresh_all()
+    assert (await told(watch)).sequence == 8
+    await hub.close()
+
+
+async def test_a_quiet_job_is_read_again() -> None:
+    world = FakeWorld()
+    hub = world.hub(settle=0.001, quiet=0.001)
+    watch = await hub.join(JOB, owner="alice")
+    await told(watch)
+    await asyncio.wait_for(world.read_again.wait(), 5)
+    world.state = document(6)
+    assert (await told(watch)).sequence == 6
+    await hub.close()
+
+
+async def test_a_client_that_has_seen_the_end_is_over_at_once() -> None:
+    world = FakeWorld()
+    world.state = document(5, JobStatus.COMPLETED)
+    hub = world.hub()
+    watch = await hub.join(JOB, owner="alice", after=5)
+    assert watch.is_over
+    assert await watch.next() is Ended.OVER
+    await hub.close()
+
+
+async def test_when_the_process_stops_clients_are_told_to_come_back_also_late_ones() -> None:
+    world = FakeWorld()
+    hub = world.hub()
+    watch = await hub.join(JOB, owner="alice")
+    await told(watch)
+    hub.end_all()
+    assert await watch.next() is Ended.RESTART
+    late = await hub.join(JOB, owner="alice")
+    await told(late)
+    assert await late.next() is Ended.RESTART
+    await hub.close()
+    assert hub.watched == 0
+
+
+async def test_a_client_that_left_is_sent_nothing() -> None:
+    world = FakeWorld()
+    hub = world.hub()
+    watch = await hub.join(JOB, owner="alice")
+    watch.end(Ended.GONE)
+    watch.end(Ended.RESTART)
+    assert await watch.next() is Ended.GONE
+    await hub.close()
