@@ -20,24 +20,26 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="session")
-async def infra() -> AsyncIterator[Infra]:
-    """The embedded servers of this test run, to be killed and started again by fault tests."""
+async def infra() -> AsyncIterator[Infra | None]:
+    """The embedded servers of this test run, to be killed and started again by fault tests; None with containers."""
+    if os.environ.get("HAULYARD_TEST_INFRA") == "containers":
+        yield None
+        return
     home = os.environ.get("HAULYARD_TEST_HOME")
     async with Infra(Path(home) if home else ROOT / ".haulyard" / "test") as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-async def addresses(request: pytest.FixtureRequest) -> AsyncIterator[dict[str, str]]:
+async def addresses(infra: Infra | None) -> AsyncIterator[dict[str, str]]:
     """``HAULYARD_…`` variables that tell a service where the four servers are."""
-    if os.environ.get("HAULYARD_TEST_INFRA") == "containers":
-        from containers import running_containers  # noqa: PLC0415 - only there when an engine is
+    if infra is not None:
+        yield infra.environment()
+        return
+    from support.containers import running_containers  # noqa: PLC0415 - needs an engine
 
-        async with running_containers() as found:
-            yield found
-    else:
-        embedded: Infra = request.getfixturevalue("infra")
-        yield embedded.environment()
+    with running_containers() as found:
+        yield found
 
 
 async def make_database(dsn: str, name: str) -> str:

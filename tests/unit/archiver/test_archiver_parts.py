@@ -21,7 +21,7 @@ from haulyard_orchestrator.part_records import PartRow
 from haulyard_orchestrator.planning import FoundFile, LostFile, Plan, make_plan
 from haulyard_zipline import Limits, crc32
 
-LIMITS = Limits(min_part=500, packed_part=2_000, body_part=3_000, single_put=1_000, max_part=10_000)
+LIMITS = Limits(min_part=500, packed_part=2_000, body_part=3_000, single_put=1_000, max_part=200_000)
 
 
 @dataclass

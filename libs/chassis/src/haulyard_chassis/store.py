@@ -328,6 +328,8 @@ class ObjectStore:
         headers: Mapping[str, str],
     ) -> str:
         what = f"PUT {bucket}/{key}"
+        if isinstance(body, bytes):
+            body = in_chunks(body)
         try:
             async with self._send(
                 "PUT", bucket, key, query=query, body=body, headers={**headers, "Content-Length": str(size)}
@@ -404,6 +406,13 @@ class ObjectStore:
         return self._session.request(
             method, URL(url, encoded=True), headers=signed, data=body or None, allow_redirects=False
         )
+
+
+async def in_chunks(data: bytes | memoryview) -> AsyncIterator[memoryview]:
+    """Yield ``data`` in pieces that do not hold the event loop up."""
+    view = memoryview(data)
+    for start in range(0, len(view), CHUNK):
+        yield view[start : start + CHUNK]
 
 
 def _url(endpoint: str, bucket: str, key: str, query: Mapping[str, str]) -> str:

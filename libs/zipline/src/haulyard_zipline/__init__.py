@@ -1,44 +1,42 @@
-"""The archive engine: from entries to the layout of a ZIP in parts, and to the bytes of its headers and directory.
+"""The archive engine of Haulyard: entries become a layout, a layout becomes the bytes of headers and directory.
 
-Pure functions: no I/O, no clock, no randomness. The same entries always give the same bytes.
+A ZIP of stored files is arithmetic: with names, sizes and CRCs known, every byte's place is known before a byte
+moves. This package does that arithmetic and nothing else: no I/O, no clock, no randomness. Who uploads what, when and
+how is up to the orchestrator and the archivers.
+
+The way through: `safe_names` → `Entry` → `plan` → `Layout`; then, part by part in the order that `Layout.blockers`
+allows, `local_header`, slices of the data with their `crc32`, and at last `directory`.
 """
 
 from haulyard_zipline.crc import crc32, crc32_combine, join_crcs
-from haulyard_zipline.entries import Entry, InvalidEntryError
-from haulyard_zipline.layout import (
+from haulyard_zipline.entry import Entry
+from haulyard_zipline.errors import (
     ArchiveTooLargeError,
-    Data,
-    Directory,
-    Header,
-    Layout,
-    Limits,
+    EntryError,
     LimitsError,
-    Part,
-    Piece,
-    plan,
+    UnknownCrcError,
+    ZiplineError,
 )
+from haulyard_zipline.layout import Data, Directory, Header, Layout, Part, Piece
+from haulyard_zipline.limits import Limits
 from haulyard_zipline.names import safe_names
-from haulyard_zipline.records import (
-    UnknownChecksumError,
-    directory,
-    directory_size,
-    local_header,
-    local_header_size,
-)
+from haulyard_zipline.planner import plan
+from haulyard_zipline.records import directory, directory_size, local_header, local_header_size
 
 __all__ = [
     "ArchiveTooLargeError",
     "Data",
     "Directory",
     "Entry",
+    "EntryError",
     "Header",
-    "InvalidEntryError",
     "Layout",
     "Limits",
     "LimitsError",
     "Part",
     "Piece",
-    "UnknownChecksumError",
+    "UnknownCrcError",
+    "ZiplineError",
     "crc32",
     "crc32_combine",
     "directory",

@@ -1,7 +1,4 @@
-"""CRC-32 as ZIP has it (PKWARE APPNOTE 6.3.10, section 4.4.7), of bytes and of joined slices.
-
-ISA-L computes it many times faster than zlib, and releases the GIL.
-"""
+"""CRC-32 (APPNOTE 4.4.7) of bytes, and of data whose slices were read by different hands."""
 
 from collections.abc import Iterable
 
@@ -9,24 +6,29 @@ from isal import isal_zlib
 
 
 def crc32(data: bytes | bytearray | memoryview, value: int = 0) -> int:
-    """Return the CRC-32 of what ``value`` is the CRC-32 of, followed by ``data``."""
-    return int(isal_zlib.crc32(data, value))
+    """Return the CRC-32 of `data`, going on from `value`, the CRC-32 of the bytes before it."""
+    return isal_zlib.crc32(data, value)
 
 
-def crc32_combine(first: int, second: int, second_length: int) -> int:
-    """Return the CRC-32 of two byte strings put together, from that of each.
+def crc32_combine(crc1: int, crc2: int, len2: int) -> int:
+    """Return the CRC-32 of two runs of bytes joined, from the CRC-32 of each and the length of the second in bytes.
 
-    Args:
-        first: CRC-32 of the first.
-        second: CRC-32 of the second.
-        second_length: bytes of the second.
+    Raises:
+        ValueError: `len2` is negative.
     """
-    return int(isal_zlib.crc32_combine(first, second, second_length))
+    # The C function takes a negative length for zero, and would hand back a CRC that looks right.
+    if len2 < 0:
+        raise ValueError(f"a slice cannot be {len2} bytes long")
+    return isal_zlib.crc32_combine(crc1, crc2, len2)
 
 
 def join_crcs(slices: Iterable[tuple[int, int]]) -> int:
-    """Return the CRC-32 of slices put together, each given as its CRC-32 and its length in bytes."""
+    """Return the CRC-32 of data cut into slices, each given as (its CRC-32, its length in bytes), in their order.
+
+    Raises:
+        ValueError: a length is negative.
+    """
     joined = 0
-    for value, length in slices:
-        joined = crc32_combine(joined, value, length)
+    for crc, length in slices:
+        joined = crc32_combine(joined, crc, length)
     return joined

@@ -1,85 +1,38 @@
-"""Where every byte of an archive comes from, before a byte moves: entries in, parts of one multipart upload out.
+"""Where every byte of an archive comes from: pieces, gathered in parts, gathered in a layout.
 
-The archive is cut so that every part but the last has the size that stores ask for, and that large entries can be
-copied inside the store:
-
-* small entries stand whole in *written* parts, packed up to ``packed_part``;
-* a large entry has its header at the end of a written part, with just enough of its data to make that part large
-  enough; the rest of its data is cut into *body* parts, each nothing but one slice of that entry, ending where the
-  entry ends;
-* the directory is the last piece of the last part.
-
-So a body part depends on nothing, a written part only on slices of the one large entry that starts in it, and the
-last part on all others.
+A layout is a value. It holds no names and no CRCs, only indexes into the list of entries that it was planned from,
+so it stays true while CRCs become known.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-
-from haulyard_zipline.entries import Entry
-from haulyard_zipline.records import directory_size, local_header_size
-
-MIB = 1024 * 1024
-GIB = 1024 * MIB
-
-
-class LimitsError(ValueError):
-    """The limits contradict each other; the message says which."""
-
-
-class ArchiveTooLargeError(ValueError):
-    """The archive does not fit the limits of a multipart upload."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """Sizes of parts, in bytes. The first three are the store's (Amazon S3: multipart upload limits).
-
-    Raises:
-        LimitsError: they contradict each other.
-    """
-
-    min_part: int = 5 * MIB
-    """Every part but the last has at least as much."""
-    max_part: int = 5 * GIB
-    max_parts: int = 10_000
-    packed_part: int = 16 * MIB
-    """Small entries are packed up to here; an entry with more data is a large one."""
-    body_part: int = 64 * MIB
-    """A slice of a large entry; more only if there would be too many parts."""
-    single_put: int = 16 * MIB
-    """An archive of at most this size is one object, without a multipart upload."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.min_part <= self.packed_part:
-            raise LimitsError("0 < min_part <= packed_part must hold")
-        if not self.min_part <= self.body_part <= self.max_part:
-            raise LimitsError("min_part <= body_part <= max_part must hold")
-        if self.packed_part + self.min_part > self.max_part:
-            raise LimitsError("packed_part + min_part <= max_part must hold")
-        if self.max_parts < 1 or self.single_put < 0:
-            raise LimitsError("max_parts must be at least 1, single_put at least 0")
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The local header of an entry."""
+    """Literal bytes: the local file header of one entry, as `local_header` gives it."""
 
     entry: int
+    """Index of the entry."""
 
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """``length`` bytes of an entry's data from ``offset`` on."""
+    """A slice of the data of one entry. Never empty."""
 
     entry: int
+    """Index of the entry."""
+
     offset: int
+    """First byte of the slice, counted from the start of the entry's data."""
+
     length: int
+    """Bytes in the slice."""
 
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """The central directory and the records that end the archive."""
+    """Literal bytes: the central directory and the end records, as `directory` gives them."""
 
 
 Piece = Header | Data | Directory
@@ -87,138 +40,75 @@ Piece = Header | Data | Directory
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part of the upload."""
+    """One part of the multipart upload (or the one PUT) that makes the archive.
+
+    A part of a single `Data` piece can be copied inside the store; any other part has to be written.
+    """
 
     number: int
-    """From 1."""
+    """Place in the upload, from 1."""
+
     start: int
-    """Where it starts in the archive, in bytes."""
+    """Offset of the first byte in the archive."""
+
     size: int
-    """Bytes."""
+    """Bytes in the part: the sum of its pieces."""
+
     pieces: tuple[Piece, ...]
+    """What the part consists of, in order."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Layout:
-    """The whole archive."""
+    """The plan of one archive. Every byte of the archive belongs to exactly one piece of exactly one part."""
 
     size: int
-    """Bytes."""
+    """Bytes in the archive."""
+
     parts: tuple[Part, ...]
+    """All parts in order; part number n is `parts[n - 1]`."""
+
     offsets: tuple[int, ...]
-    """Where the local header of each entry starts, in bytes."""
-    spans: tuple[tuple[int, int], ...]
-    """The numbers of the first and the last part that hold a piece of each entry."""
+    """For each entry, the offset of its local file header in the archive."""
+
     directory_offset: int
+    """Offset of the central directory in the archive."""
+
     directory_size: int
+    """Bytes from there to the end of the archive: the central directory and the end records."""
 
-    @property
-    def single(self) -> bool:
-        """Whether the archive is one part, so that no multipart upload is needed."""
-        return len(self.parts) == 1
+    single: bool
+    """The archive is small enough for one PUT: there is one part, and no multipart upload is needed."""
 
+    spans: tuple[tuple[int, int], ...]
+    """For each entry, the number of the part with its header and the number of the last part with its data."""
 
-def plan(entries: Sequence[Entry], limits: Limits) -> Layout:
-    """Return the layout of an archive; the same entries and limits always give the same.
+    def blockers(self, number: int, known: AbstractSet[int]) -> frozenset[int]:
+        """Return the numbers of the parts that must be finished before part `number` can be written.
 
-    Args:
-        entries: in the order in which they are to stand.
-        limits: sizes of parts.
+        - A part that only slices data waits for nothing.
+        - A part with the header of a large entry waits for the parts with the rest of that entry's data, unless the
+          entry's CRC-32 is known. (An entry that lies whole in one part never has to wait: whoever writes the part
+          reads all of its data, so can compute the CRC-32 before writing the header.)
+        - The part with the directory always waits for all others: it is the last thing written.
 
-    Raises:
-        ArchiveTooLargeError: there would be more than ``max_parts`` parts, however large.
-    """
-    offsets, position = [], 0
-    for entry in entries:
-        offsets.append(position)
-        position += local_header_size(entry) + entry.size
-    tail = directory_size(entries, offsets, position)
-    if position + tail <= limits.single_put:
-        pieces = [piece for index, entry in enumerate(entries) for piece in _whole(index, entry)]
-        return _layout(entries, offsets, [(position + tail, (*pieces, Directory()))], position, tail)
-    packed, body = limits.packed_part, limits.body_part
-    while True:
-        cut = _cut(entries, tail, limits.min_part, packed, body)
-        largest = max(size for size, _ in cut)
-        if len(cut) <= limits.max_parts and largest <= limits.max_part:
-            return _layout(entries, offsets, cut, position, tail)
-        if largest > limits.max_part or body >= limits.max_part:
-            raise ArchiveTooLargeError(
-                f"an archive of {position + tail} bytes needs {len(cut)} parts, the largest of {largest} bytes;"
-                f" the store allows {limits.max_parts} parts of {limits.max_part} bytes"
-            )
-        # Packed parts are put together in memory, so they stay as they are; only what streams may grow.
-        body = min(body * 2, limits.max_part)
+        Waiting never goes round in a circle: a header waits only for parts that wait for nothing.
 
+        Args:
+            number: the part that is to be written, from 1.
+            known: indexes of the entries whose CRC-32 is known.
 
-def _whole(index: int, entry: Entry) -> list[Piece]:
-    return [Header(index), Data(index, 0, entry.size)] if entry.size else [Header(index)]
-
-
-def _cut(
-    entries: Sequence[Entry], tail: int, min_part: int, packed_part: int, body_part: int
-) -> list[tuple[int, tuple[Piece, ...]]]:
-    """Return the parts as (size, pieces)."""
-    parts: list[tuple[int, tuple[Piece, ...]]] = []
-    pieces: list[Piece] = []
-    size = 0
-    for index, entry in enumerate(entries):
-        header = local_header_size(entry)
-        if size >= min_part and size + header + entry.size > packed_part:
-            parts.append((size, tuple(pieces)))
-            pieces, size = [], 0
-        # The part with the header needs min_part bytes, and what is left for bodies must be enough for one.
-        head = max(0, min_part - size - header)
-        if entry.size <= packed_part or entry.size - head < min_part:
-            pieces += _whole(index, entry)
-            size += header + entry.size
-            continue
-        pieces.append(Header(index))
-        if head:
-            pieces.append(Data(index, 0, head))
-        parts.append((size + header + head, tuple(pieces)))
-        pieces, size = [], 0
-        parts += [(length, (Data(index, offset, length),)) for offset, length in _slices(head, entry.size, body_part)]
-    if size >= min_part and size + tail > packed_part:
-        parts.append((size, tuple(pieces)))
-        pieces, size = [], 0
-    parts.append((size + tail, (*pieces, Directory())))
-    return parts
-
-
-def _slices(start: int, end: int, most: int) -> Iterable[tuple[int, int]]:
-    """Cut ``[start, end)`` into as few slices of at most ``most`` bytes as possible, as equal as possible."""
-    count = -((start - end) // most)
-    length, longer = divmod(end - start, count)
-    for number in range(count):
-        this = length + (number < longer)
-        yield start, this
-        start += this
-
-
-def _layout(
-    entries: Sequence[Entry],
-    offsets: Sequence[int],
-    cut: Sequence[tuple[int, tuple[Piece, ...]]],
-    directory_offset: int,
-    directory_bytes: int,
-) -> Layout:
-    parts = []
-    first = [0] * len(entries)
-    last = [0] * len(entries)
-    start = 0
-    for number, (size, pieces) in enumerate(cut, start=1):
-        parts.append(Part(number, start, size, pieces))
-        start += size
+        Raises:
+            IndexError: there is no such part.
+        """
+        if not 1 <= number <= len(self.parts):
+            raise IndexError(f"there is no part {number} in a layout of {len(self.parts)}")
+        pieces = self.parts[number - 1].pieces
+        if isinstance(pieces[-1], Directory):
+            return frozenset(range(1, len(self.parts) + 1)) - {number}
+        blocking: set[int] = set()
         for piece in pieces:
-            if not isinstance(piece, Directory):
-                first[piece.entry] = first[piece.entry] or number
-                last[piece.entry] = number
-    return Layout(
-        size=start,
-        parts=tuple(parts),
-        offsets=tuple(offsets),
-        spans=tuple(zip(first, last, strict=True)),
-        directory_offset=directory_offset,
-        directory_size=directory_bytes,
-    )
+            if isinstance(piece, Header) and piece.entry not in known:
+                _, last = self.spans[piece.entry]
+                blocking.update(range(number + 1, last + 1))
+        return frozenset(blocking)

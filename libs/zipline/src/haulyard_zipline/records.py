@@ -1,201 +1,243 @@
-"""The records of a ZIP file: local headers, and the directory that ends it.
+"""The records of a ZIP as bytes: local file headers, the central directory, the end records.
 
-Source: PKWARE APPNOTE 6.3.10; the section of each record is named where it is built. All numbers are little-endian.
-The data-descriptor bit is never set: sizes and CRC-32 stand in the local header, so that readers which cannot seek
-(Java's ``ZipInputStream``, ``bsdtar`` from a pipe) understand the archive.
+Section numbers are those of PKWARE's APPNOTE.TXT 6.3.10. All numbers are little-endian (4.4.1.1).
+
+Every size here is the length of bytes built by the same functions that build the record, so that sizes (needed for
+the layout, before CRCs are known) and bytes (needed when parts are written) cannot drift apart.
 """
 
 import struct
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Final
 
-from haulyard_zipline.entries import Entry
+from haulyard_zipline.entry import MAX_NAME_BYTES, Entry
+from haulyard_zipline.errors import UnknownCrcError
+from haulyard_zipline.layout import Layout
 
-_LOCAL = struct.Struct("<4s5H3I2H")
-"""Local file header (4.3.7): signature, version needed, flags, method, time, date, CRC, 2 sizes, 2 lengths."""
-_CENTRAL = struct.Struct("<4s6H3I5H2I")
-"""Central directory header (4.3.12)."""
-_END64 = struct.Struct("<4sQ2H2I4Q")
-"""Zip64 end of central directory record (4.3.14)."""
-_LOCATOR = struct.Struct("<4sIQI")
-"""Zip64 end of central directory locator (4.3.15)."""
-_END = struct.Struct("<4s4H2IH")
-"""End of central directory record (4.3.16)."""
+# 4.3.7 local file header: signature; version needed, flags, method, time, date; CRC-32, compressed size,
+# uncompressed size; name length, extra field length.
+_LOCAL: Final = struct.Struct("<4s5H3L2H")
+_LOCAL_SIGNATURE: Final = b"PK\x03\x04"
 
-_STORED = 0  # method (4.4.5)
-_UTF8 = 1 << 11  # general purpose flag bit 11 (4.4.4): the name is UTF-8
-_VERSION = 20  # 2.0 (4.4.3.2): the least that extractors with directories in names know
-_VERSION64 = 45  # 4.5: Zip64
-_MADE_BY_UNIX = 3 << 8  # upper byte of "version made by" (4.4.2)
-_MODE = 0o100644 << 16  # external attributes of a Unix file (4.4.15): regular file, rw-r--r--
+# 4.3.12 central directory header: signature; version made by, version needed, flags, method, time, date; CRC-32,
+# compressed size, uncompressed size; name length, extra field length, comment length, disk, internal attributes;
+# external attributes, offset of the local header.
+_CENTRAL: Final = struct.Struct("<4s6H3L5H2L")
+_CENTRAL_SIGNATURE: Final = b"PK\x01\x02"
 
-_TIMESTAMP = 0x5455  # "UT", Info-ZIP's extended timestamp (4.6.1)
-_ZIP64 = 0x0001  # Zip64 extended information (4.5.3)
+# 4.3.14 Zip64 end of central directory record: signature, size of the rest; version made by, version needed; this
+# disk, disk of the directory; entries on this disk, entries in total, directory size, directory offset.
+_END64: Final = struct.Struct("<4sQ2H2L4Q")
+_END64_SIGNATURE: Final = b"PK\x06\x06"
+# 4.3.14.1: the size of the record leaves out the signature (4 bytes) and the size field itself (8 bytes).
+_END64_REST: Final = _END64.size - 12
 
-MAX32 = 0xFFFFFFFF
-"""A 4-byte size or offset of this value says: look in the Zip64 field. So the largest that fits is one less."""
-MAX16 = 0xFFFF
-"""The same for the number of entries."""
+# 4.3.15 Zip64 end of central directory locator: signature, disk of the Zip64 end record, its offset, number of disks.
+_LOCATOR: Final = struct.Struct("<4sLQL")
+_LOCATOR_SIGNATURE: Final = b"PK\x06\x07"
 
+# 4.3.16 end of central directory record: signature; this disk, disk of the directory, entries on this disk, entries
+# in total; directory size, directory offset; comment length.
+_END: Final = struct.Struct("<4s4H2LH")
+_END_SIGNATURE: Final = b"PK\x05\x06"
 
-class UnknownChecksumError(ValueError):
-    """A header was asked for of an entry whose CRC-32 is not known yet."""
+# 4.4.1.4: a field that holds its greatest value says "look in the Zip64 field instead", so that value itself and
+# everything above it need Zip64.
+_ESCAPE_16: Final = 0xFFFF
+_ESCAPE_32: Final = 0xFFFFFFFF
 
+# 4.4.2: upper byte 3 = the attributes are Unix's; lower byte 63 = written to version 6.3 of the specification.
+_MADE_BY: Final = (3 << 8) | 63
 
-def _dos_time(mtime: int) -> tuple[int, int]:
-    """Return time and date as MS-DOS has them (4.4.6): two-second steps, 1980 to 2107, here in UTC."""
-    earliest, latest = datetime(1980, 1, 1, tzinfo=UTC), datetime(2107, 12, 31, 23, 59, 58, tzinfo=UTC)
-    clamped = min(max(mtime, int(earliest.timestamp())), int(latest.timestamp()))
-    moment = datetime.fromtimestamp(clamped, UTC)
-    time = moment.hour << 11 | moment.minute << 5 | moment.second // 2
-    date = (moment.year - 1980) << 9 | moment.month << 5 | moment.day
-    return time, date
+# 4.4.3.2: 2.0 is the default every reader knows; 4.5 = uses Zip64.
+_NEEDED: Final = 20
+_NEEDED_ZIP64: Final = 45
 
+# 4.4.4 bit 11 and appendix D: name is UTF-8. Bit 3 (sizes follow the data) stays clear: streaming readers cannot find
+# the end of stored data without its size.
+_FLAGS: Final = 1 << 11
 
-def _timestamp(mtime: int) -> bytes:
-    """Return the extended timestamp field with the time of the last change; it holds 4 signed bytes."""
-    clamped = min(max(mtime, -(2**31)), 2**31 - 1)
-    return struct.pack("<HHBi", _TIMESTAMP, 5, 1, clamped)
+# 4.4.5: the data is stored as it is.
+_STORED: Final = 0
 
+# 4.4.15: Unix keeps st_mode in the upper two bytes: a regular file (S_IFREG), rw-r--r--.
+_EXTERNAL_ATTRIBUTES: Final = 0o100644 << 16
 
-_TIMESTAMP_SIZE = len(_timestamp(0))
+# 4.5.3 Zip64 extended information, and 4.6.1's extended timestamp (Info-ZIP): header ID, size of what follows.
+_EXTRA: Final = struct.Struct("<2H")
+_ZIP64_ID: Final = 0x0001
+_TIMESTAMP_ID: Final = 0x5455
+# Info-ZIP: flags (bit 0 = modification time is given), then the time as a signed 32-bit number of Unix seconds.
+_TIMESTAMP: Final = struct.Struct("<Bl")
+_TIMESTAMP_HAS_MTIME: Final = 1
+_TIMESTAMP_RANGE: Final = range(-(2**31), 2**31)
 
+# 4.4.6: MS-DOS dates count years from 1980 in seven bits, times count in steps of two seconds.
+_DOS_EPOCH_YEAR: Final = 1980
+_DOS_FIRST: Final = int(datetime(1980, 1, 1, tzinfo=UTC).timestamp())
+_DOS_LAST: Final = int(datetime(2107, 12, 31, 23, 59, 58, tzinfo=UTC).timestamp())
 
-def _zip64(*values: int) -> bytes:
-    return struct.pack(f"<HH{len(values)}Q", _ZIP64, 8 * len(values), *values) if values else b""
-
-
-def local_header_size(entry: Entry) -> int:
-    """Return the bytes of an entry's local header; they do not depend on its CRC-32."""
-    return _LOCAL.size + len(entry.encoded_name) + _TIMESTAMP_SIZE + (20 if entry.size >= MAX32 else 0)
+# The most bytes that a local header can take: the longest name, both sizes in Zip64, the timestamp.
+MAX_LOCAL_HEADER_SIZE: Final = _LOCAL.size + MAX_NAME_BYTES + (_EXTRA.size + 2 * 8) + (_EXTRA.size + _TIMESTAMP.size)
 
 
 def local_header(entry: Entry) -> bytes:
-    """Return an entry's local header (4.3.7).
+    """Return the local file header of `entry` (APPNOTE 4.3.7), the bytes right before its data.
 
     Raises:
-        UnknownChecksumError: the entry has no CRC-32 yet.
+        UnknownCrcError: the entry's CRC-32 is not known yet.
     """
-    if entry.crc32 is None:
-        raise UnknownChecksumError(entry.name)
-    large = entry.size >= MAX32
-    size = MAX32 if large else entry.size
-    # In a local header the Zip64 field holds both sizes or none (4.5.3).
-    extra = _timestamp(entry.mtime) + (_zip64(entry.size, entry.size) if large else b"")
-    name = entry.encoded_name
-    return (
-        _LOCAL.pack(
-            b"PK\x03\x04",
-            _VERSION64 if large else _VERSION,
-            _UTF8,
-            _STORED,
-            *_dos_time(entry.mtime),
-            entry.crc32,
-            size,
-            size,
-            len(name),
-            len(extra),
-        )
-        + name
-        + extra
+    name = entry.name.encode()
+    zip64 = _local_zip64(entry)
+    extra = zip64 + _timestamp(entry.mtime)
+    time, date = _dos_time(entry.mtime)
+    size = _ESCAPE_32 if zip64 else entry.size
+    fixed = _LOCAL.pack(
+        _LOCAL_SIGNATURE,
+        _NEEDED_ZIP64 if zip64 else _NEEDED,
+        _FLAGS,
+        _STORED,
+        time,
+        date,
+        _known_crc(entry),
+        size,
+        size,
+        len(name),
+        len(extra),
     )
+    return fixed + name + extra
 
 
-def _central_zip64(entry: Entry, offset: int) -> tuple[int, ...]:
-    """Return the values that do not fit the central header, in the order of 4.5.3."""
-    sizes = (entry.size, entry.size) if entry.size >= MAX32 else ()
-    return (*sizes, offset) if offset >= MAX32 else sizes
+def local_header_size(entry: Entry) -> int:
+    """Return the length of the local file header of `entry` in bytes; it does not depend on the CRC-32."""
+    return _LOCAL.size + len(entry.name.encode()) + len(_local_zip64(entry)) + len(_timestamp(entry.mtime))
+
+
+def directory(entries: Sequence[Entry], layout: Layout) -> bytes:
+    """Return everything after the last entry's data: the central directory and the end records (APPNOTE 4.3.6).
+
+    Args:
+        entries: the entries that `layout` was planned from, in the same order, now all with their CRC-32.
+        layout: where the entries are. The result is `layout.directory_size` bytes long.
+
+    Raises:
+        UnknownCrcError: an entry's CRC-32 is not known yet.
+        ValueError: there are more or fewer entries than the layout has.
+    """
+    headers = b"".join(_central_header(entry, offset) for entry, offset in zip(entries, layout.offsets, strict=True))
+    return headers + _end_records(len(entries), len(headers), layout.directory_offset)
+
+
+def directory_size(entries: Sequence[Entry], offsets: Sequence[int], directory_offset: int) -> int:
+    """Return the length of what `directory` will give, in bytes; it does not depend on any CRC-32.
+
+    Args:
+        entries: all entries of the archive, in order.
+        offsets: for each entry, the offset of its local file header in the archive.
+        directory_offset: offset of the central directory in the archive.
+
+    Raises:
+        ValueError: there are more or fewer entries than offsets.
+    """
+    headers = sum(
+        _CENTRAL.size + len(entry.name.encode()) + len(_central_zip64(entry, offset)) + len(_timestamp(entry.mtime))
+        for entry, offset in zip(entries, offsets, strict=True)
+    )
+    return headers + len(_end_records(len(entries), headers, directory_offset))
 
 
 def _central_header(entry: Entry, offset: int) -> bytes:
-    """Return an entry's header in the directory (4.3.12)."""
-    if entry.crc32 is None:
-        raise UnknownChecksumError(entry.name)
-    beyond = _central_zip64(entry, offset)
-    version = _VERSION64 if beyond else _VERSION
-    extra = _timestamp(entry.mtime) + _zip64(*beyond)
-    size = min(entry.size, MAX32)
-    name = entry.encoded_name
-    return (
-        _CENTRAL.pack(
-            b"PK\x01\x02",
-            _MADE_BY_UNIX | version,
-            version,
-            _UTF8,
-            _STORED,
-            *_dos_time(entry.mtime),
-            entry.crc32,
-            size,
-            size,
-            len(name),
-            len(extra),
-            0,  # no comment
-            0,  # on the first disk
-            0,  # internal attributes: binary
-            _MODE,
-            min(offset, MAX32),
+    name = entry.name.encode()
+    zip64 = _central_zip64(entry, offset)
+    extra = zip64 + _timestamp(entry.mtime)
+    time, date = _dos_time(entry.mtime)
+    size = min(entry.size, _ESCAPE_32)
+    fixed = _CENTRAL.pack(
+        _CENTRAL_SIGNATURE,
+        _MADE_BY,
+        _NEEDED_ZIP64 if zip64 else _NEEDED,
+        _FLAGS,
+        _STORED,
+        time,
+        date,
+        _known_crc(entry),
+        size,
+        size,
+        len(name),
+        len(extra),
+        0,
+        0,
+        0,
+        _EXTERNAL_ATTRIBUTES,
+        min(offset, _ESCAPE_32),
+    )
+    return fixed + name + extra
+
+
+def _end_records(count: int, headers_size: int, headers_offset: int) -> bytes:
+    zip64 = count >= _ESCAPE_16 or headers_size >= _ESCAPE_32 or headers_offset >= _ESCAPE_32
+    records = b""
+    if zip64:
+        records += _END64.pack(
+            _END64_SIGNATURE,
+            _END64_REST,
+            _MADE_BY,
+            _NEEDED_ZIP64,
+            0,
+            0,
+            count,
+            count,
+            headers_size,
+            headers_offset,
         )
-        + name
-        + extra
-    )
-
-
-def _headers_size(entries: Sequence[Entry], offsets: Sequence[int]) -> int:
-    return sum(
-        _CENTRAL.size
-        + len(entry.encoded_name)
-        + _TIMESTAMP_SIZE
-        + (4 + 8 * len(beyond) if (beyond := _central_zip64(entry, offset)) else 0)
-        for entry, offset in zip(entries, offsets, strict=True)
-    )
-
-
-def _needs_zip64(count: int, size: int, offset: int) -> bool:
-    return count >= MAX16 or size >= MAX32 or offset >= MAX32
-
-
-def directory_size(entries: Sequence[Entry], offsets: Sequence[int], start: int) -> int:
-    """Return the bytes of what `directory` returns for the same arguments; they do not depend on any CRC-32."""
-    size = _headers_size(entries, offsets)
-    zip64 = _END64.size + _LOCATOR.size if _needs_zip64(len(entries), size, start) else 0
-    return size + zip64 + _END.size
-
-
-def directory(entries: Sequence[Entry], offsets: Sequence[int], start: int) -> bytes:
-    """Return what ends the archive: central directory, Zip64 records where needed, end record.
-
-    Args:
-        entries: all entries, in their order.
-        offsets: where the local header of each starts, in bytes.
-        start: where the directory itself starts, in bytes.
-
-    Raises:
-        UnknownChecksumError: an entry has no CRC-32 yet.
-    """
-    headers = b"".join(_central_header(entry, offset) for entry, offset in zip(entries, offsets, strict=True))
-    count, size = len(entries), len(headers)
-    end64 = b""
-    if _needs_zip64(count, size, start):
-        end64 = _END64.pack(
-            b"PK\x06\x06",
-            _END64.size - 12,  # of the rest of this record, without signature and this field (4.3.14.1)
-            _MADE_BY_UNIX | _VERSION64,
-            _VERSION64,
-            0,
-            0,
-            count,
-            count,
-            size,
-            start,
-        ) + _LOCATOR.pack(b"PK\x06\x07", 0, start + size, 1)
-    end = _END.pack(
-        b"PK\x05\x06",
+        records += _LOCATOR.pack(_LOCATOR_SIGNATURE, 0, headers_offset + headers_size, 1)
+    few = min(count, _ESCAPE_16)
+    records += _END.pack(
+        _END_SIGNATURE,
         0,
         0,
-        min(count, MAX16),
-        min(count, MAX16),
-        min(size, MAX32),
-        min(start, MAX32),
+        few,
+        few,
+        min(headers_size, _ESCAPE_32),
+        min(headers_offset, _ESCAPE_32),
         0,
     )
-    return headers + end64 + end
+    return records
+
+
+def _local_zip64(entry: Entry) -> bytes:
+    # 4.5.3: a local header has to carry both sizes, original and compressed, or none.
+    return _zip64([entry.size, entry.size] if entry.size >= _ESCAPE_32 else [])
+
+
+def _central_zip64(entry: Entry, offset: int) -> bytes:
+    # 4.5.3: here only the fields that overflow, in this order: original size, compressed size, header offset.
+    return _zip64([value for value in (entry.size, entry.size, offset) if value >= _ESCAPE_32])
+
+
+def _zip64(values: list[int]) -> bytes:
+    if not values:
+        return b""
+    return _EXTRA.pack(_ZIP64_ID, 8 * len(values)) + struct.pack(f"<{len(values)}Q", *values)
+
+
+def _timestamp(mtime: int) -> bytes:
+    # A time that does not fit is left out, not bent: readers then use the MS-DOS date, which reaches to 2107.
+    if mtime not in _TIMESTAMP_RANGE:
+        return b""
+    return _EXTRA.pack(_TIMESTAMP_ID, _TIMESTAMP.size) + _TIMESTAMP.pack(_TIMESTAMP_HAS_MTIME, mtime)
+
+
+def _dos_time(mtime: int) -> tuple[int, int]:
+    """Return (time, date) of APPNOTE 4.4.6, in UTC because the archive must not depend on where it is made."""
+    moment = datetime.fromtimestamp(min(max(mtime, _DOS_FIRST), _DOS_LAST), UTC)
+    time = (moment.hour << 11) | (moment.minute << 5) | (moment.second // 2)
+    date = ((moment.year - _DOS_EPOCH_YEAR) << 9) | (moment.month << 5) | moment.day
+    return time, date
+
+
+def _known_crc(entry: Entry) -> int:
+    if entry.crc32 is None:
+        raise UnknownCrcError(entry.name)
+    return entry.crc32

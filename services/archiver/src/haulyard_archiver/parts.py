@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
 from haulyard_chassis.store import (
-    CHUNK,
     AccessDeniedError,
     ObjectChangedError,
     ObjectNotFoundError,
@@ -18,6 +17,7 @@ from haulyard_chassis.store import (
     StoreError,
     StoreUnavailableError,
     UploadGoneError,
+    in_chunks,
 )
 from haulyard_contracts import (
     DataPiece,
@@ -30,7 +30,7 @@ from haulyard_contracts import (
     SliceCrc,
     TaskEntry,
 )
-from haulyard_zipline import Entry, crc32, crc32_combine, directory, local_header
+from haulyard_zipline import Entry, Layout, crc32, crc32_combine, directory, local_header
 
 MAX_PACKED = 32 * 1024 * 1024
 """Bytes that a packed part may have: what a slot may hold in memory."""
@@ -134,11 +134,11 @@ class PartMaker:
             elif isinstance(piece, DirectoryPiece):
                 listed = [_entry(entry, checksums) for entry in task.entries]
                 offsets = [entry.offset for entry in task.entries]
-                end = directory(listed, offsets, piece.offset)
+                end = directory(listed, Layout(0, (), tuple(offsets), piece.offset, 0, False, ()))
                 buffer[start:] = end
         if len(buffer) != task.size:
             raise PartError(ErrorCode.INTERNAL, f"the part has {len(buffer)} bytes instead of {task.size}")
-        etag = await self._write(task, _chunks(view))
+        etag = await self._write(task, in_chunks(view))
         return MadePart(etag, slices, through)
 
     async def _fill(self, target: memoryview, piece: DataPiece, entry: TaskEntry, gate: asyncio.Semaphore) -> SliceCrc:
@@ -251,11 +251,6 @@ def _entry(entry: TaskEntry, checksums: Mapping[int, int]) -> Entry:
     if known is None:
         raise PartError(ErrorCode.INTERNAL, f"the CRC-32 of entry {entry.index} is not known")
     return Entry(entry.name, entry.size, known, entry.mtime)
-
-
-async def _chunks(view: memoryview) -> AsyncIterator[memoryview]:
-    for start in range(0, len(view), CHUNK):
-        yield view[start : start + CHUNK]
 
 
 def _source_error(error: StoreError, entry: TaskEntry) -> PartError:

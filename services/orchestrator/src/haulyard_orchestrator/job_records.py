@@ -303,9 +303,10 @@ async def mark_told(connection: Connection, job_id: str, sequence: int) -> None:
 
 
 _CLAIM_STALE = """
-UPDATE download_jobs SET updated_at = now() WHERE id IN (
-  SELECT id FROM download_jobs WHERE status IN ('queued', 'processing') AND updated_at < now() - $1::interval
-  ORDER BY updated_at LIMIT $2 FOR UPDATE SKIP LOCKED)
+UPDATE download_jobs SET checked_at = now() WHERE id IN (
+  SELECT id FROM download_jobs
+  WHERE status IN ('queued', 'processing') AND checked_at < now() - $1::interval AND updated_at < now() - $1::interval
+  ORDER BY checked_at LIMIT $2 FOR UPDATE SKIP LOCKED)
 RETURNING id
 """
 
@@ -316,10 +317,11 @@ async def claim_stale(connection: Connection, *, older_than: timedelta, limit: i
 
 
 _CLAIM_UNTOLD = """
-UPDATE download_jobs SET updated_at = now() WHERE id IN (
+UPDATE download_jobs SET checked_at = now() WHERE id IN (
   SELECT id FROM download_jobs
-  WHERE told_sequence < sequence AND completed_at IS NOT NULL AND updated_at < now() - $1::interval
-  ORDER BY updated_at LIMIT $2 FOR UPDATE SKIP LOCKED)
+  WHERE told_sequence < sequence AND completed_at IS NOT NULL
+    AND checked_at < now() - $1::interval AND updated_at < now() - $1::interval
+  ORDER BY checked_at LIMIT $2 FOR UPDATE SKIP LOCKED)
 RETURNING id
 """
 

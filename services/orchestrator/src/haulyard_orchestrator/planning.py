@@ -202,7 +202,7 @@ def _planned_part(
     needed = range(len(entries)) if is_closing else sorted(_entries_of(part))
     large = _large_entry(part, entries)
     is_body = len(part.pieces) == 1 and isinstance(part.pieces[0], Data)
-    unknown_header = large is not None and not is_body and entries[large.entry].crc32 is None
+    known = {index for index, entry in enumerate(entries) if entry.crc32 is not None}
     return PlannedPart(
         task=PartTask(
             job_id=job_id,
@@ -234,7 +234,7 @@ def _planned_part(
         is_closing=is_closing,
         is_body=is_body,
         slice=large,
-        waits=unknown_header or (is_closing and len(layout.parts) > 1),
+        waits=bool(layout.blockers(part.number, known)),
     )
 
 

@@ -13,7 +13,7 @@ _MIB = 1024 * 1024
 class OrchestratorSettings(ServiceSettings):
     """What an orchestrator is told by its environment."""
 
-    part_packed_bytes: int = Field(16 * _MIB, ge=5 * _MIB, le=24 * _MIB, description="Size of a part of small files.")
+    part_packed_bytes: int = Field(16 * _MIB, ge=10 * _MIB, le=24 * _MIB, description="Size of a part of small files.")
     part_body_bytes: int = Field(
         64 * _MIB, ge=5 * _MIB, le=5 * 1024 * _MIB, description="Size of a part that is one slice of a large file."
     )

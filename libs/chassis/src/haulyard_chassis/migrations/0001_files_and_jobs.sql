@@ -45,6 +45,7 @@ CREATE TABLE download_jobs (
 
   sequence        BIGINT NOT NULL DEFAULT 1,        -- grows with each change; the id of the event that tells of it
   told_sequence   BIGINT NOT NULL DEFAULT 0,        -- the last sequence whose event is surely in the event stream
+  checked_at      TIMESTAMPTZ NOT NULL DEFAULT now(), -- when the reconciler last looked
   priority        SMALLINT NOT NULL DEFAULT 5 CHECK (priority BETWEEN 1 AND 10),
   filename        VARCHAR(255) NOT NULL,
   traceparent     VARCHAR(55),
@@ -62,10 +63,11 @@ CREATE TABLE download_jobs (
 CREATE INDEX idx_user_id ON download_jobs (user_id, created_at DESC);
 CREATE INDEX idx_created_at ON download_jobs (created_at);
 -- What the reconciler looks for; finished jobs, which are nearly all, are not in these.
-CREATE INDEX idx_status ON download_jobs (status, updated_at) WHERE status IN ('queued', 'processing');
-CREATE INDEX download_jobs_untold ON download_jobs (updated_at) WHERE told_sequence < sequence AND completed_at IS NOT NULL;
+CREATE INDEX idx_status ON download_jobs (status, checked_at) WHERE status IN ('queued', 'processing');
+CREATE INDEX download_jobs_untold ON download_jobs (checked_at) WHERE told_sequence < sequence AND completed_at IS NOT NULL;
 CREATE TRIGGER update_download_jobs_updated_at
-BEFORE UPDATE ON download_jobs FOR EACH ROW EXECUTE FUNCTION update_updated_at_column();
+BEFORE UPDATE ON download_jobs FOR EACH ROW
+WHEN (OLD.sequence IS DISTINCT FROM NEW.sequence) EXECUTE FUNCTION update_updated_at_column();
 
 -- The state machine of haulyard_orchestrator.lifecycle, repeated where nothing can get around it.
 CREATE TABLE job_transitions (

@@ -1,0 +1,155 @@
+"""An orchestrator without its loops: every step is called by the test, on real servers."""
+
+import secrets
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+
+from haulyard_archiver.parts import PartError, PartMaker
+from haulyard_chassis.database import Pool
+from haulyard_chassis.job_state import JobCache, load_document
+from haulyard_chassis.store import ObjectStore
+from haulyard_contracts import (
+    Failure,
+    JobDocument,
+    JobEvent,
+    JobRequested,
+    PartDone,
+    PartFailed,
+    PartTask,
+    Topology,
+    decode,
+)
+from haulyard_orchestrator.jobs import Jobs
+from haulyard_zipline import Limits
+
+MIB = 1024 * 1024
+LIMITS = Limits(packed_part=10 * MIB, body_part=6 * MIB, single_put=1 * MIB)
+"""Small, so that a few megabytes already make many parts; the store asks for 5 MiB."""
+
+Result = PartDone | PartFailed
+
+
+@dataclass
+class World:
+    """Everything a job touches."""
+
+    jobs: Jobs
+    pool: Pool
+    store: ObjectStore
+    client: Client
+    stream: JetStreamContext
+    topology: Topology
+    cache: JobCache
+    bucket: str
+    files_bucket: str
+    contents: dict[int, bytes] = field(default_factory=dict)
+
+    async def add_file(
+        self, data: bytes, *, name: str | None = None, owner: str | None = "user", crc32: int | None = None
+    ) -> int:
+        """Put an object into the store and register it."""
+        key = secrets.token_hex(8)
+        etag = await self.store.put(self.files_bucket, key, data, size=len(data), content_type="text/plain")
+        file_id: int = await self.pool.fetchval(
+            "INSERT INTO files (owner_id, bucket, key, name, crc32, crc32_etag) VALUES ($1, $2, $3, $4, $5, $6)"
+            " RETURNING id",
+            owner,
+            self.files_bucket,
+            key,
+            name or f"{key}.bin",
+            crc32,
+            (await self.store.head(self.files_bucket, key)).etag if crc32 is not None else None,
+        )
+        assert etag
+        self.contents[file_id] = data
+        return file_id
+
+    async def key_of(self, file_id: int) -> str:
+        return str(await self.pool.fetchval("SELECT key FROM files WHERE id = $1", file_id))
+
+    async def request(self, *file_ids: int, user: str = "user", priority: int = 5) -> JobRequested:
+        """Accept a job, as if its message had come."""
+        request = JobRequested(
+            job_id=f"job_{secrets.token_hex(8)}",
+            user_id=user,
+            file_ids=file_ids,
+            created_at=datetime.now(UTC),
+            priority=priority,
+        )
+        await self.jobs.accept(request, traceparent=None)
+        return request
+
+    async def tasks(self, job_id: str) -> list[PartTask]:
+        """Return the tasks of a job that are in the lanes now, without taking them out."""
+        info = await self.stream.stream_info(self.topology.tasks.name, subjects_filter=self.topology.tasks_of(job_id))
+        found = []
+        for subject in info.state.subjects or {}:
+            message = await self.stream.get_last_msg(self.topology.tasks.name, subject)
+            found.append(decode(message.data or b"", PartTask))
+        return sorted(found, key=lambda task: task.number)
+
+    async def take(self, task: PartTask) -> None:
+        """Take a task out of its lane, as its acknowledgement does."""
+        subject = f"{self.topology.namespace}.tasks.*.*.{task.job_id}.{task.generation}.{task.number}"
+        await self.stream.purge_stream(self.topology.tasks.name, subject=subject)
+
+    async def make(self, task: PartTask) -> Result:
+        """Make a part as an archiver does, and return its result."""
+        common: dict[str, Any] = {
+            "job_id": task.job_id,
+            "generation": task.generation,
+            "number": task.number,
+            "attempt": task.attempt,
+        }
+        try:
+            made = await PartMaker(self.store, readers=4).make(task)
+        except PartError as error:
+            return PartFailed(**common, failure=Failure(code=error.code, message=str(error)), entry=error.entry)
+        return PartDone(**common, etag=made.etag, size=task.size, slices=made.slices, bytes_through=made.bytes_through)
+
+    async def report(self, result: Result) -> None:
+        if isinstance(result, PartDone):
+            await self.jobs.part_done(result)
+        else:
+            await self.jobs.part_failed(result)
+
+    async def work(self, job_id: str) -> list[Result]:
+        """Make and report what is in the lanes until nothing is left."""
+        results: list[Result] = []
+        while tasks := await self.tasks(job_id):
+            for task in tasks:
+                result = await self.make(task)
+                results.append(result)
+                await self.take(task)
+                await self.report(result)
+        return results
+
+    async def document(self, job_id: str) -> JobDocument:
+        async with self.pool.acquire() as connection:
+            document = await load_document(connection, job_id)
+        assert document is not None
+        return document
+
+    async def archive(self, job_id: str) -> bytes:
+        location = (await self.document(job_id)).archive
+        assert location is not None
+        return await self.store.get(location.bucket, location.key)
+
+    async def events(self, job_id: str) -> list[JobEvent]:
+        """Return the events of a job in the order of the stream."""
+        subscription = await self.stream.subscribe(
+            self.topology.events_of(job_id), stream=self.topology.events.name, ordered_consumer=True
+        )
+        info = await self.stream.stream_info(self.topology.events.name, subjects_filter=self.topology.events_of(job_id))
+        count = sum((info.state.subjects or {}).values())
+        events = [decode((await subscription.next_msg(timeout=5)).data, JobEvent) for _ in range(count)]
+        await subscription.unsubscribe()
+        return events
+
+    async def uploads(self, job_id: str) -> list[str]:
+        """Return the multipart uploads of a job that are still open."""
+        return [upload.key for upload in await self.store.pending_uploads(self.bucket, prefix=f"{job_id}/")]
