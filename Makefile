@@ -4,13 +4,13 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PKGS   := libs/contracts libs/zipline libs/chassis services/gateway services/orchestrator services/archiver services/notifier devstack
 READY  := $(VENV)/.ready
-SRC    := libs services devstack tests
+SRC    := libs services devstack tests tools
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up down test test-unit test-integration test-e2e check fmt lock clean
+.PHONY: help install demo up down status test test-unit test-integration test-e2e check docs fmt lock clean
 
 help: ## List the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(READY) ## Install everything into .venv (the other targets do it by themselves)
 
@@ -32,6 +32,9 @@ up: $(READY) ## Start everything and keep it in the foreground (Ctrl-C stops it)
 down: $(READY) ## Stop what `make up` started
 	@$(BIN)/haulyard-devstack down
 
+status: $(READY) ## Say what runs and whether it answers
+	@$(BIN)/haulyard-devstack status
+
 test: $(READY) ## Run every test (unit, integration, end to end)
 	@$(BIN)/pytest
 
@@ -47,8 +50,12 @@ test-e2e: $(READY) ## Run whole flows over HTTP with real processes
 check: $(READY) ## Lint, types, architecture, stale generated files
 	@$(BIN)/ruff format --check $(SRC)
 	@$(BIN)/ruff check $(SRC)
-	@$(BIN)/mypy $(PKGS:%=%/src) tests
+	@$(BIN)/mypy $(PKGS:%=%/src) tests tools
 	@$(BIN)/lint-imports
+	@$(BIN)/python tools/generate_docs.py --check
+
+docs: $(READY) ## Write the pages of docs/ that come from the code
+	@$(BIN)/python tools/generate_docs.py
 
 fmt: $(READY) ## Format the code
 	@$(BIN)/ruff check --fix --quiet $(SRC) || true

@@ -45,6 +45,6 @@ def decode(data: bytes, kind: type[M]) -> M:
         decoder = _decoders[kind] = msgspec.json.Decoder(kind)
     try:
         decoded: M = decoder.decode(data)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UndecodableMessageError(f"not a {getattr(kind, '__name__', kind)}: {error}") from error
     return decoded

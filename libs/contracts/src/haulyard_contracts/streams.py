@@ -64,7 +64,8 @@ class Topology:
     namespace: str = "haulyard"
 
     def __post_init__(self) -> None:
-        if not self.namespace or not self.namespace.replace("-", "").replace("_", "").isalnum():
+        plain = self.namespace.replace("-", "").replace("_", "")
+        if not plain.isalnum() or not plain.isascii():
             raise ValueError(f"namespace {self.namespace!r} must be letters, digits, '-' and '_'")
 
     def _stream(self, name: str) -> str:
@@ -220,7 +221,7 @@ class Topology:
                 stream=self.tasks.name,
                 durable=f"archiver-lane-{priority}",
                 filters=(f"{self.namespace}.tasks.{priority}.>",),
-                ack_wait=30.0,
+                ack_wait=15.0,
                 max_deliver=10,
                 max_ack_pending=10_000,
             )

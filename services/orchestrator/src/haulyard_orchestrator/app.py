@@ -107,7 +107,7 @@ async def _prepare_buckets(store: ObjectStore, settings: OrchestratorSettings) -
         except StoreUnavailableError as error:
             log.warning("store not there yet", error=str(error))
             await asyncio.sleep(_RETRY)
-    origins = [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]
+    origins = [origin.strip() for origin in settings.store_cors_origins.split(",") if origin.strip()]
     try:
         for bucket in buckets:
             await store.set_cors(bucket, origins=origins)

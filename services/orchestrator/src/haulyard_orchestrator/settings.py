@@ -34,7 +34,7 @@ class OrchestratorSettings(ServiceSettings):
     result_slots: int = Field(64, ge=1, le=1000, description="Results that are taken in at the same time.")
     planning_slots: int = Field(16, ge=1, le=1000, description="Jobs that are planned at the same time.")
     source_lookups: int = Field(16, ge=1, le=100, description="Sources of one job that are looked up at the same time.")
-    cors_origins: str = Field(
+    store_cors_origins: str = Field(
         "*", description="Web origins, comma separated, whose pages may use presigned links to the store."
     )
 

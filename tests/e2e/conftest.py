@@ -1,0 +1,31 @@
+"""All services as real processes on the test's servers, reached over HTTP only."""
+
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from haulyard_devstack import Stack, running_stack
+from haulyard_devstack.services import default_services
+from support.client import ApiClient
+
+
+@pytest.fixture(scope="session")
+async def stack(infra_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    """The services of one installation: gateway, orchestrator, two archivers, notifier."""
+    root: Path = tmp_path_factory.mktemp("stack")
+    own = {name: value for name, value in infra_env.items() if "PUBLIC" not in name}
+    quick = {"HAULYARD_STALE_SECONDS": "5"}
+    specs = [replace(spec, env={**own, **quick}, prefer_port=None) for spec in default_services()]
+    async with running_stack(root, env=own, services=specs) as running:
+        yield running
+
+
+@pytest.fixture
+async def api(stack: Stack) -> AsyncIterator[ApiClient]:
+    """A client of the API, as a user of whom nobody has heard before."""
+    user = f"user-{secrets.token_hex(4)}"
+    async with ApiClient(stack.api_url, stack.token(user)) as client:
+        yield client

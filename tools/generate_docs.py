@@ -1,0 +1,112 @@
+"""Writes the pages of ``docs/`` that come from the code: ``make docs``. With ``--check`` only says what is stale."""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from haulyard_archiver.settings import ArchiverSettings
+from haulyard_chassis.settings import ServiceSettings
+from haulyard_gateway.settings import GatewaySettings
+from haulyard_notifier.settings import NotifierSettings
+from haulyard_orchestrator.lifecycle import TRANSITIONS
+from haulyard_orchestrator.settings import OrchestratorSettings
+
+DOCS = Path(__file__).parents[1] / "docs"
+NOTE = "<!-- Made by `make docs`; do not edit. -->"
+
+
+def configuration() -> str:
+    """Return the page of all settings."""
+    shared = ServiceSettings.model_fields
+    sections = [("All services", shared)]
+    for name, kind in (
+        ("Gateway", GatewaySettings),
+        ("Orchestrator", OrchestratorSettings),
+        ("Archiver", ArchiverSettings),
+        ("Notifier", NotifierSettings),
+    ):
+        sections.append((name, {key: field for key, field in kind.model_fields.items() if key not in shared}))
+    lines = [
+        "# Configuration",
+        "",
+        NOTE,
+        "",
+        "Every service reads its settings from the environment before it connects to anything; what is missing or",
+        "wrong is named, and the service does not start. A setting without a default must be set. Sizes are bytes,",
+        "times are seconds.",
+    ]
+    for title, fields in sections:
+        lines += ["", f"## {title}", "", "| variable | default | |", "|---|---|---|"]
+        lines += [
+            f"| `HAULYARD_{key.upper()}` | {_default(field)} | {_cell(field.description or '')} |"
+            for key, field in fields.items()
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _default(field: FieldInfo) -> str:
+    if field.default is PydanticUndefined:
+        return "must be set"
+    return "" if field.default in (None, "", ()) else f"`{field.default}`"
+
+
+def lifecycle() -> str:
+    """Return the page of the state machine."""
+    arrows = sorted(
+        f"    {before} --> {after}: {action}" for (before, action), after in TRANSITIONS.items() if before is not after
+    )
+    return "\n".join(
+        [
+            "# The life of a job",
+            "",
+            NOTE,
+            "",
+            "```mermaid",
+            "stateDiagram-v2",
+            "    [*] --> queued",
+            *arrows,
+            "```",
+            "",
+            "The table is `haulyard_orchestrator.lifecycle`; PostgreSQL has the same and refuses everything else.",
+            "",
+        ]
+    )
+
+
+PAGES: dict[str, Callable[[], str]] = {"configuration.md": configuration, "lifecycle.md": lifecycle}
+
+
+def stale() -> Iterable[tuple[Path, str]]:
+    """Return the pages that differ from what the code says, with what they should be."""
+    for name, make in PAGES.items():
+        path, text = DOCS / name, make()
+        if not path.exists() or path.read_text("utf-8") != text:
+            yield path, text
+
+
+def main() -> int:
+    """Write the pages, or check them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="change nothing; fail if a page is stale")
+    check = parser.parse_args().check
+    found = list(stale())
+    for path, text in found:
+        if not check:
+            path.write_text(text, "utf-8")
+        print(f"{'stale' if check else 'written'}: docs/{path.name}")
+    if found and check:
+        print("run `make docs`")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
