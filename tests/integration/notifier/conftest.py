@@ -194,7 +194,7 @@ async def _running(settings: NotifierSettings, app: Litestar | None = None) -> A
             await serving
             raise AssertionError("the notifier did not start")
     try:
-        yield "127.0.0.1:%d" % server.servers[0].sockets[0].getsockname()[1]
+        yield f"127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     finally:
         server.should_exit = True
         await serving
@@ -294,7 +294,7 @@ async def nats_gate(settings: NotifierSettings) -> AsyncIterator[Gate]:
 
 async def _until(holds: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(20):
-        while not await holds():
+        while not await holds():  # noqa: ASYNC110 - what is waited for is in another process
             await asyncio.sleep(0.02)
 
 

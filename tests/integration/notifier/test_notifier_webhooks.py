@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -67,14 +68,14 @@ async def receiver() -> AsyncIterator[Receiver]:
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
-    found.url = "http://127.0.0.1:%d/hook" % runner.addresses[0][1]
+    found.url = f"http://127.0.0.1:{runner.addresses[0][1]}/hook"
     yield found
     await runner.cleanup()
 
 
 @pytest.fixture
 def settled(orchestrator: "Orchestrator", until: Until) -> Callable[[str], Awaitable[dict[str, Any]]]:
-    """Waits until the job's delivery has this status (``retry``: tried once, and pending again), and returns its row."""
+    """Waits until the job's delivery has this status (``retry``: pending after a failure), and returns its row."""
 
     async def wait(status: str) -> dict[str, Any]:
         row: dict[str, Any] = {}
@@ -218,7 +219,13 @@ async def test_nobody_there_is_tried_again(notifier: str, orchestrator: "Orchest
 
 
 @pytest.mark.parametrize(
-    "url", ["http://127.0.0.1:{port}/hook", "https://127.0.0.1:{port}/", "https://localhost.:{port}/"]
+    "url",
+    [
+        "http://127.0.0.1:{port}/hook",
+        "https://127.0.0.1:{port}/",
+        "https://127.1:{port}/",
+        "https://hook.example:{port}/",
+    ],
 )
 async def test_in_production_no_request_goes_to_a_private_address(
     settings: NotifierSettings,
@@ -226,8 +233,16 @@ async def test_in_production_no_request_goes_to_a_private_address(
     receiver: Receiver,
     running: Running,
     settled: Settled,
+    monkeypatch: pytest.MonkeyPatch,
     url: str,
 ) -> None:
+    """Whether the address is written as such, in a way that only some read as an address, or hidden behind a name."""
+    real = socket.getaddrinfo
+
+    def getaddrinfo(host: str, *args: Any, **more: Any) -> Any:
+        return real("127.0.0.1" if host == "hook.example" else host, *args, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     port = receiver.url.rpartition(":")[2].partition("/")[0]
     async with running(settings.model_copy(update={"environment": "production"})):
         await finish(orchestrator, JobStatus.COMPLETED, url.format(port=port))
