@@ -5,4 +5,7 @@
 
 from haulyard_devstack.errors import DevstackError, LockedError, StartError
 from haulyard_devstack.infra import Infra
+from haulyard_devstack.services import ServiceSpec
+from haulyard_devstack.stack import Stack, running_stack
 
+__all__ = ["DevstackError", "Infra", "LockedError", "ServiceSpec", "Stack", "StartError", "running_stack"]
