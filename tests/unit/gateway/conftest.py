@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 import pytest
@@ -14,7 +15,7 @@ from haulyard_chassis.health import Health
 from haulyard_chassis.identity import mint_token
 from haulyard_chassis.job_state import StateReading
 from haulyard_chassis.store import ObjectInfo, ObjectNotFoundError
-from haulyard_contracts import JobDocument, JobRequested
+from haulyard_contracts import FileState, FileStatus, JobDocument, JobRequested, JobStatus, Progress
 from haulyard_gateway.app import create_app
 from haulyard_gateway.ports import CatalogueFile, Ports
 from haulyard_gateway.settings import GatewaySettings
@@ -22,6 +23,7 @@ from haulyard_gateway.settings import GatewaySettings
 JWT_SECRET = "jwt-secret-of-at-least-thirty-two-bytes"
 TICKET_SECRET = "ticket-secret-of-at-least-32-bytes-too"
 CREATED = datetime(2025, 12, 12, 10, 0, 0, 123456, tzinfo=UTC)
+JOB_ID = "job_01KC8ZB0J0W8G3R5Q2T7V9X4YZ"
 
 
 @dataclass
@@ -129,6 +131,27 @@ class World:
     jobs: MemoryJobs = field(default_factory=MemoryJobs)
     catalogue: MemoryCatalogue = field(default_factory=MemoryCatalogue)
     store: MemoryStore = field(default_factory=MemoryStore)
+
+    def add_job(self, **changes: Any) -> JobDocument:
+        """Put a job of alice's into the cache."""
+        document = JobDocument(
+            job_id=JOB_ID,
+            user_id="alice",
+            status=JobStatus.PROCESSING,
+            sequence=3,
+            progress=Progress(current=2, total=3, percentage=66),
+            files=(
+                FileState(file_id=70000, status=FileStatus.COMPLETED, size_bytes=1048576, name="a.txt"),
+                FileState(file_id=70001, status=FileStatus.PROCESSING),
+                FileState(file_id=70002, status=FileStatus.QUEUED),
+            ),
+            created_at=CREATED,
+            updated_at=CREATED,
+            filename="photos.zip",
+        )
+        document = msgspec.structs.replace(document, **changes)
+        self.jobs.documents[document.job_id] = document
+        return document
 
     @asynccontextmanager
     async def connect(self, _: GatewaySettings) -> AsyncIterator[Ports]:

@@ -38,7 +38,7 @@ def outcome(parse: Any, given: Any) -> tuple[FieldError, ...] | None:
     return None
 
 
-def test_the_body_of_the_original_requirement_is_valid():
+def test_the_body_of_the_original_requirement_is_valid() -> None:
     assert initiate(
         {"file_ids": [70000, 70001, 70002], "webhook_url": "https://example.com/callback"}
     ) == InitiateRequest(
@@ -92,18 +92,18 @@ def test_the_body_of_the_original_requirement_is_valid():
         ({"x" * 5000: 1}, "#", "There is no such field"),
     ],
 )
-def test_a_fault_is_told_with_its_place(change: dict[str, Any], place: str, says: str):
+def test_a_fault_is_told_with_its_place(change: dict[str, Any], place: str, says: str) -> None:
     faults = faults_of({"file_ids": [1], **change})
     assert [pointer for pointer, _ in faults] == [place]
     assert says in faults[0][1]
     assert len(faults[0][1]) < 300
 
 
-def test_a_missing_list_is_told():
+def test_a_missing_list_is_told() -> None:
     assert faults_of({})[0][0] == "#/file_ids"
 
 
-def test_all_faults_are_told_at_once():
+def test_all_faults_are_told_at_once() -> None:
     faults = faults_of({"file_ids": [1, 1, "x"], "priority": 99, "filename": "/", "webhook_url": "x", "nonsense": 1})
     assert [place for place, _ in faults] == [
         "#/file_ids/1",
@@ -115,14 +115,14 @@ def test_all_faults_are_told_at_once():
     ]
 
 
-def test_no_more_faults_are_listed_than_a_person_reads():
+def test_no_more_faults_are_listed_than_a_person_reads() -> None:
     with pytest.raises(InvalidRequestError) as caught:
         initiate({"file_ids": [0] * 50})
     assert len(caught.value.errors) == MAX_LISTED
     assert "50 things are wrong" in caught.value.detail
 
 
-def test_a_very_long_list_costs_no_more_than_the_longest_allowed():
+def test_a_very_long_list_costs_no_more_than_the_longest_allowed() -> None:
     assert len(faults_of({"file_ids": ["x"] * 400_000})) == MAX_LISTED
     assert len(faults_of({f"field{number}": 1 for number in range(50_000)})) == MAX_LISTED
 
@@ -130,17 +130,17 @@ def test_a_very_long_list_costs_no_more_than_the_longest_allowed():
 @pytest.mark.parametrize(
     ("given", "kept"), [("a", "a.zip"), ("a.zip", "a.zip"), ("A.ZIP", "A.ZIP"), ("año 2", "año 2.zip")]
 )
-def test_a_file_name_ends_with_zip(given: str, kept: str):
+def test_a_file_name_ends_with_zip(given: str, kept: str) -> None:
     assert initiate({"file_ids": [1], "filename": given}).filename == kept
 
 
-def test_null_is_the_same_as_left_out():
+def test_null_is_the_same_as_left_out() -> None:
     assert initiate({"file_ids": [1], "priority": None, "filename": None, "webhook_url": None}) == initiate(
         {"file_ids": [1]}
     )
 
 
-def test_webhooks_on_this_machine_are_for_development():
+def test_webhooks_on_this_machine_are_for_development() -> None:
     body = {"file_ids": [1], "webhook_url": "http://127.0.0.1:9/hook"}
     assert initiate(body, development=True).webhook_url == body["webhook_url"]
 
@@ -154,7 +154,7 @@ def test_webhooks_on_this_machine_are_for_development():
         ({"name": "../../etc/passwd"}, RegisterFile(name="../../etc/passwd", source=None)),
     ],
 )
-def test_a_file_is_registered_or_uploaded(body: dict[str, Any], expected: RegisterFile):
+def test_a_file_is_registered_or_uploaded(body: dict[str, Any], expected: RegisterFile) -> None:
     assert parse_register(body) == expected
 
 
@@ -181,7 +181,7 @@ def test_a_file_is_registered_or_uploaded(body: dict[str, Any], expected: Regist
         ({"name": "a", "size": 5}, "#/size"),
     ],
 )
-def test_a_faulty_file_is_told_with_its_place(body: dict[str, Any], place: str):
+def test_a_faulty_file_is_told_with_its_place(body: dict[str, Any], place: str) -> None:
     assert [found for found, _ in faults_of(body, parse_register)] == [place]
 
 
@@ -195,13 +195,15 @@ def test_a_faulty_file_is_told_with_its_place(body: dict[str, Any], place: str):
         b"null",
         b'"x"',
         b"\xff",
+        b'"\x80"',
+        b'{"a": "\x80"}',
         b'{"a": "\\ud800"}',
         b"[" * 100_000,
         b'{"a":' * 50_000,
         b"1e999",
     ],
 )
-def test_what_is_no_json_object_is_told(data: bytes):
+def test_what_is_no_json_object_is_told(data: bytes) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         decode_object(data)
     assert caught.value.errors[0].pointer == "#"
@@ -227,7 +229,7 @@ def resolve(body: Any, place: str) -> Any:
 
 
 @given(near_bodies)
-def test_any_object_makes_a_request_or_faults_whose_places_exist(body: dict[str, Any]):
+def test_any_object_makes_a_request_or_faults_whose_places_exist(body: dict[str, Any]) -> None:
     parsers: list[Any] = [initiate, parse_register]
     for parse in parsers:
         faults = outcome(parse, json.loads(json.dumps(body)))
@@ -239,18 +241,18 @@ def test_any_object_makes_a_request_or_faults_whose_places_exist(body: dict[str,
 
 
 @given(st.lists(st.integers(1, MAX_FILE_ID), min_size=1, max_size=100, unique=True), st.integers(1, 10))
-def test_valid_ids_are_kept_in_their_order(file_ids: list[int], priority: int):
+def test_valid_ids_are_kept_in_their_order(file_ids: list[int], priority: int) -> None:
     request = initiate({"file_ids": file_ids, "priority": priority})
     assert (list(request.file_ids), request.priority) == (file_ids, priority)
 
 
 @given(st.binary())
-def test_any_bytes_are_an_object_or_a_fault(data: bytes):
+def test_any_bytes_are_an_object_or_a_fault(data: bytes) -> None:
     faults = outcome(decode_object, data)
     assert faults is None or faults[0].pointer == "#"
 
 
-def test_pointers_are_escaped():
+def test_pointers_are_escaped() -> None:
     assert pointer() == "#"
     assert pointer("a", 3) == "#/a/3"
     assert pointer("a/b", "~") == "#/a~1b/~0"

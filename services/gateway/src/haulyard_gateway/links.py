@@ -1,0 +1,32 @@
+"""The addresses that answers hold."""
+
+from urllib.parse import quote
+
+
+class Links:
+    """Addresses of the API and of the notifier, as clients reach them.
+
+    Args:
+        api: base URL of the gateway.
+        notifier: http(s) base URL of the notifier.
+    """
+
+    def __init__(self, *, api: str, notifier: str) -> None:
+        self._api = api
+        self._notifier = notifier
+
+    def status(self, job_id: str) -> str:
+        """Where to ask how a job is."""
+        return f"{self._api}/v1/jobs/{job_id}/status"
+
+    def file(self, file_id: int) -> str:
+        """Where to ask for a file of the catalogue."""
+        return f"{self._api}/v1/files/{file_id}"
+
+    def websocket(self, job_id: str, ticket: str) -> str:
+        """Where to follow a job over WebSocket: ``http`` becomes ``ws``, ``https`` becomes ``wss``."""
+        return f"ws{self._notifier.removeprefix('http')}/ws/jobs/{job_id}?ticket={quote(ticket)}"
+
+    def events(self, job_id: str, ticket: str) -> str:
+        """Where to follow a job over server-sent events."""
+        return f"{self._notifier}/v1/jobs/{job_id}/events?ticket={quote(ticket)}"

@@ -1,0 +1,135 @@
+"""What the endpoints of files answer."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from haulyard_chassis.store import AccessDeniedError, StoreRefusedError, StoreUnavailableError
+from haulyard_gateway.errors import CatalogueUnavailableError
+from haulyard_gateway.sources import may_register, upload_folder
+
+if TYPE_CHECKING:
+    from litestar import Litestar
+    from litestar.testing import AsyncTestClient
+
+    from unit.gateway.conftest import World
+
+    Client = AsyncTestClient[Litestar]
+
+
+async def test_an_object_that_is_there_is_registered(client: Client, world: World) -> None:
+    world.store.put("sources", "2025/report.pdf", size=7, crc32=0xAB)
+    answer = await client.post("/v1/files", json={"source": "s3://sources/2025/report.pdf"})
+    assert answer.status_code == 201
+    assert answer.headers["location"] == "https://api.example.com/v1/files/70000"
+    assert answer.json() == {
+        "file_id": 70000,
+        "name": "report.pdf",
+        "source": "s3://sources/2025/report.pdf",
+        "status": "available",
+        "size_bytes": 7,
+        "etag": '"e"',
+        "crc32": "000000ab",
+        "created_at": "2025-12-12T10:00:00Z",
+        "upload": None,
+    }
+
+
+async def test_an_upload_is_pending_until_its_object_is_there(client: Client, world: World) -> None:
+    answer = await client.post("/v1/files", json={"name": "a/b.pdf"})
+    body = answer.json()
+    key = body["source"].removeprefix("s3://haulyard-files/")
+    assert key.startswith(upload_folder("alice"))
+    assert answer.headers["cache-control"] == "no-store"
+    assert (body["name"], body["status"], body["size_bytes"]) == ("a/b.pdf", "pending", None)
+    assert body["upload"]["method"] == "PUT"
+    assert body["upload"]["url"] == f"https://store.test/haulyard-files/{key}?expires=900"
+
+    path = f"/v1/files/{body['file_id']}"
+    assert (await client.get(path)).json()["status"] == "pending"
+    world.store.put("haulyard-files", key, size=9)
+    body = (await client.get(path)).json()
+    assert (body["status"], body["size_bytes"], body["upload"]) == ("available", 9, None)
+    world.store.objects.clear()
+    assert (await client.get(path)).json()["status"] == "available"
+
+
+async def test_what_may_not_be_registered_is_not_even_looked_for(client: Client, world: World) -> None:
+    world.store.broken = AssertionError("looked for")
+    for source in ("s3://private/x", f"s3://haulyard-files/{upload_folder('bob')}x", "s3://haulyard-archives/x"):
+        answer = await client.post("/v1/files", json={"source": source})
+        assert answer.status_code == 400
+        assert answer.json()["errors"][0]["pointer"] == "#/source"
+
+
+@pytest.mark.parametrize("broken", [None, AccessDeniedError("403"), StoreRefusedError("400")])
+async def test_a_source_that_cannot_be_read_is_a_fault_of_the_request(
+    client: Client, world: World, broken: Exception | None
+) -> None:
+    world.store.broken = broken
+    answer = await client.post("/v1/files", json={"source": "s3://sources/nothing"})
+    assert answer.status_code == 400
+    assert [error["pointer"] for error in answer.json()["errors"]] == ["#/source"]
+
+
+async def test_own_uploads_may_be_registered_again(client: Client, world: World) -> None:
+    key = f"{upload_folder('alice')}01"
+    world.store.put("haulyard-files", key)
+    assert (await client.post("/v1/files", json={"source": f"s3://haulyard-files/{key}"})).status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("bucket", "key", "allowed"),
+    [
+        ("a", "k", True),
+        ("b", "k", False),
+        ("a", "uploads/x", False),
+        ("a", upload_folder("alice") + "1", True),
+        ("a", upload_folder("bob") + "1", False),
+        ("a", "uploaded", True),
+    ],
+)
+def test_whose_objects_are_whose(bucket: str, key: str, allowed: bool) -> None:  # noqa: FBT001
+    assert may_register("alice", bucket, key, buckets={"a"}) is allowed
+
+
+async def test_a_store_that_is_away_does_not_hide_a_pending_file(client: Client, world: World) -> None:
+    file_id = (await client.post("/v1/files", json={"name": "a"})).json()["file_id"]
+    for broken in (StoreUnavailableError("503"), StoreRefusedError("400")):
+        world.store.broken = broken
+        answer = await client.get(f"/v1/files/{file_id}")
+        assert (answer.status_code, answer.json()["status"]) == (200, "pending")
+        assert "warning" in answer.headers
+
+
+async def test_a_store_that_hangs_is_not_waited_for(
+    client: Client, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang(*_: Any) -> Any:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("haulyard_gateway.files._STORE_PATIENCE", 0.01)
+    monkeypatch.setattr(world.store, "head", hang)
+    assert (await client.post("/v1/files", json={"source": "s3://sources/x"})).status_code == 503
+
+
+async def test_files_are_seen_by_their_owner_and_shared_ones_by_all(client: Client, world: World) -> None:
+    world.store.put("sources", "k")
+    file_id = (await client.post("/v1/files", json={"source": "s3://sources/k"})).json()["file_id"]
+    _, file = world.catalogue.files[file_id]
+    world.catalogue.files[1] = None, replace(file, file_id=1)
+    world.catalogue.files[2] = "bob", replace(file, file_id=2)
+    wanted = [str(file_id), "1", "2", "3", "0", "-1", "x", "01", "9" * 16, "9" * 400, "%00"]
+    statuses = [(await client.get(f"/v1/files/{wish}")).status_code for wish in wanted]
+    assert statuses == [200, 200, 404, 404, 404, 404, 404, 404, 404, 404, 404]
+
+
+async def test_a_catalogue_that_is_away_is_told(client: Client, world: World) -> None:
+    world.catalogue.broken = CatalogueUnavailableError("gone")
+    for answer in (await client.post("/v1/files", json={"name": "a"}), await client.get("/v1/files/70000")):
+        assert answer.status_code == 503
+        assert "retry-after" in answer.headers
