@@ -74,9 +74,9 @@ Haulyard is up.
   API        {api}
   API docs   {api}/docs
   Notifier   {stack.notifier_url}
-  Try it     curl -i {api}/v1/download/initiate \\
-               -H 'Authorization: Bearer {stack.token("developer")}' \\
-               -H 'Content-Type: application/json' -d '{{"file_ids": [70000, 70001]}}'
+To try it, paste these two lines into a shell; README.md goes on from there:
+  API={api}
+  TOKEN={stack.token("developer")}
 Ctrl-C stops everything; the data stays.
 """
 
