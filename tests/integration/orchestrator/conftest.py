@@ -12,7 +12,8 @@ from haulyard_chassis.database import connect_database, migrate
 from haulyard_chassis.job_state import JobCache, connect_cache
 from haulyard_chassis.store import ObjectStore
 from haulyard_contracts import Topology
-from haulyard_orchestrator.jobs import Jobs, Rules
+from haulyard_orchestrator.jobs import Jobs
+from haulyard_orchestrator.planner import Rules
 from haulyard_orchestrator.retry import RetryPolicy
 from haulyard_orchestrator.settings import OrchestratorSettings
 from haulyard_orchestrator.sources import Sources

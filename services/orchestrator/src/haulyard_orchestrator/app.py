@@ -17,7 +17,8 @@ from haulyard_chassis.logs import get_logger
 from haulyard_chassis.store import ObjectStore, StoreError, StoreUnavailableError
 from haulyard_contracts import Topology
 from haulyard_orchestrator.handlers import Runtime, register_handlers
-from haulyard_orchestrator.jobs import Jobs, Rules
+from haulyard_orchestrator.jobs import Jobs
+from haulyard_orchestrator.planner import Rules
 from haulyard_orchestrator.reconciler import Intervals, Reconciler
 from haulyard_orchestrator.retry import RetryPolicy
 from haulyard_orchestrator.settings import OrchestratorSettings

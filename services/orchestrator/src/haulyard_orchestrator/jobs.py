@@ -5,60 +5,38 @@ redelivery of the message that caused the step, or by the reconciler. Tasks are 
 releases them commits: sent in vain they are refused or done twice, but never forgotten.
 """
 
-import asyncio
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 
-from msgspec.structs import replace
 from nats.js import JetStreamContext
 
-from haulyard_chassis.broker import TRACEPARENT, AlreadyPendingError, Publisher
+from haulyard_chassis.broker import Publisher
 from haulyard_chassis.database import Connection, Pool
-from haulyard_chassis.job_state import CACHE_UNAVAILABLE, JobCache, load_document
+from haulyard_chassis.job_state import JobCache
 from haulyard_chassis.logs import get_logger
-from haulyard_chassis.store import ObjectNotFoundError, ObjectStore, StoreError, UploadGoneError
+from haulyard_chassis.store import ObjectStore
 from haulyard_contracts import (
     TERMINAL,
-    ErrorCode,
-    EventType,
     Failure,
-    FileStatus,
-    JobDocument,
-    JobEvent,
     JobRequested,
     JobStatus,
     PartDone,
     PartFailed,
-    PartTask,
     Topology,
-    cloud_event_headers,
 )
 from haulyard_orchestrator import catalogue, job_records, part_records, results
+from haulyard_orchestrator.dispatch import Dispatcher
+from haulyard_orchestrator.ending import Ending
 from haulyard_orchestrator.job_records import Job
 from haulyard_orchestrator.part_records import PartRow
-from haulyard_orchestrator.planning import FoundFile, LostFile, Plan, make_plan, with_upload
-from haulyard_orchestrator.retry import DropFile, FailJob, ForgetChecksum, PlanAnew, RetryPart, RetryPolicy
+from haulyard_orchestrator.planner import Planner, Rules
+from haulyard_orchestrator.planning import LostFile
+from haulyard_orchestrator.retry import DropFile, FailJob, ForgetChecksum, PlanAnew, RetryPart
 from haulyard_orchestrator.sources import Sources
-from haulyard_zipline import ArchiveTooLargeError, Limits
+from haulyard_orchestrator.telling import Teller
 
 log = get_logger(__name__)
-
-_ZIP = "application/zip"
-_SEND_AT_ONCE = 100
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
-    """What an installation decides about its jobs."""
-
-    bucket: str
-    """Takes the archives."""
-    limits: Limits
-    retry: RetryPolicy
-    keep: timedelta
-    """How long an archive, and the record of its job, is kept."""
 
 
 class Jobs:
@@ -77,13 +55,19 @@ class Jobs:
         rules: Rules,
     ) -> None:
         self._pool = pool
-        self._store = store
-        self._publisher = publisher
-        self._stream = stream
-        self._cache = cache
-        self._topology = topology
-        self._sources = sources
         self._rules = rules
+        self._teller = Teller(pool=pool, cache=cache, publisher=publisher, topology=topology)
+        self._dispatcher = Dispatcher(pool=pool, publisher=publisher, stream=stream, topology=topology)
+        self._ending = Ending(pool=pool, store=store, dispatcher=self._dispatcher, teller=self._teller, keep=rules.keep)
+        self._planner = Planner(
+            pool=pool,
+            store=store,
+            sources=sources,
+            dispatcher=self._dispatcher,
+            teller=self._teller,
+            ending=self._ending,
+            rules=rules,
+        )
 
     # Requests
 
@@ -111,141 +95,28 @@ class Jobs:
             planned = await part_records.exist(connection, job_id)
             queued = await part_records.with_status(connection, job_id, "queued")
         if not planned:
-            await self._plan(job_id)
+            await self._planner.plan(job_id)
             return
-        await self._send(job, queued)
+        await self._dispatcher.send(job, queued)
         await self._go_on(job_id)
 
     async def refuse(self, request: JobRequested, failure: Failure, *, traceparent: str | None) -> None:
         """Fail a job whose request could not be handled at all."""
         async with self._pool.acquire() as connection, connection.transaction():
             await job_records.insert(connection, request, traceparent=traceparent)
-        await self._fail(request.job_id, failure)
+        await self._ending.fail(request.job_id, failure)
 
     async def cancel(self, job_id: str) -> None:
-        """Stop a job on its user's wish; nothing of it is left in the store. One that is over stays as it is."""
-        async with self._pool.acquire() as connection, connection.transaction():
-            job = await job_records.lock(connection, job_id)
-            if job is None or job.status in TERMINAL:
-                return
-            await job_records.cancel(connection, job, keep=self._rules.keep)
-        await self._clean_up(job)
-        await self.tell(job_id)
+        """Stop a job on its user's wish."""
+        await self._ending.cancel(job_id)
 
-    # Planning
-
-    async def _plan(self, job_id: str) -> None:
-        async with self._pool.acquire() as connection:
-            job = await job_records.get(connection, job_id)
-            files = await job_records.files(connection, job_id)
-        if job is None or job.status in TERMINAL:
-            return
-        lost = [
-            LostFile(position=file.position, file_id=file.file_id, failure=file.failure, name=file.name)
-            for file in files
-            if file.failure is not None
-        ]
-        found, newly_lost = await self._sources.resolve(
-            [file for file in files if file.failure is None], user_id=job.user_id
-        )
-        lost += newly_lost
-        if not found:
-            await self._lose_all(job, lost)
-            return
-        key = f"{job.id}/{job.generation}/{job.id}.zip"
-        try:
-            plan = self._make_plan(job, found, lost, key)
-        except ArchiveTooLargeError as error:
-            await self._fail(job_id, Failure(code=ErrorCode.ARCHIVE_TOO_LARGE, message=str(error)))
-            return
-        upload_id = None
-        if len(plan.parts) > 1:
-            upload_id = await self._store.create_upload(self._rules.bucket, key, content_type=_ZIP)
-        if not await self._record_plan(job, plan, lost, key, upload_id):
-            # Another replica planned it, or it is over: theirs counts.
-            if upload_id is not None:
-                await self._store.abort_upload(self._rules.bucket, key, upload_id=upload_id)
-            return
-        log.info("job planned", parts=len(plan.parts), bytes=plan.size, lost=len(lost), generation=job.generation)
-        async with self._pool.acquire() as connection:
-            queued = await part_records.with_status(connection, job_id, "queued")
-        await self._send(job, queued)
-        await self.tell(job_id, planned=True)
-
-    def _make_plan(self, job: Job, found: Sequence[FoundFile], lost: Sequence[LostFile], key: str) -> Plan:
-        return make_plan(
-            job_id=job.id,
-            generation=job.generation,
-            bucket=self._rules.bucket,
-            key=key,
-            found=found,
-            lost=lost,
-            created_at=int(job.created_at.timestamp()),
-            limits=self._rules.limits,
-        )
-
-    async def _record_plan(
-        self, job: Job, plan: Plan, lost: Sequence[LostFile], key: str, upload_id: str | None
-    ) -> bool:
-        async with self._pool.acquire() as connection, connection.transaction():
-            now = await job_records.lock(connection, job.id)
-            if now is None or now.status in TERMINAL or now.generation != job.generation:
-                return False
-            if await part_records.exist(connection, job.id):
-                return False
-            await job_records.store_plan(
-                connection, now, plan, lost, bucket=self._rules.bucket, key=key, upload_id=upload_id
-            )
-            await part_records.insert(connection, [with_upload(part, upload_id) for part in plan.parts])
-        return True
-
-    async def _lose_all(self, job: Job, lost: Sequence[LostFile]) -> None:
-        async with self._pool.acquire() as connection, connection.transaction():
-            now = await job_records.lock(connection, job.id)
-            if now is None or now.status in TERMINAL or now.generation != job.generation:
-                return
-            await job_records.lose_files(connection, job.id, lost)
-            first = min(lost, key=lambda file: file.position).failure.message
-            message = first if len(lost) == 1 else f"None of the {len(lost)} files could be archived; first: {first}"
-            failure = Failure(code=ErrorCode.PROCESSING_FAILED, message=message)
-            await job_records.fail(connection, now, failure, keep=self._rules.keep)
-        await self.tell(job.id)
-
-    # Tasks
-
-    async def _send(self, job: Job, parts: Sequence[PartRow]) -> None:
-        for start in range(0, len(parts), _SEND_AT_ONCE):
-            await asyncio.gather(
-                *(self._send_task(job, part.task, part.attempts) for part in parts[start : start + _SEND_AT_ONCE])
-            )
-
-    async def _send_task(self, job: Job, task: PartTask, attempt: int) -> bool:
-        """Publish a task; return False if it is in its lane already."""
-        task = replace(task, attempt=attempt)
-        subject = self._topology.task(job.priority, task.kind, task.job_id, task.generation, task.number)
-        message_id = f"{task.job_id}:{task.generation}:{task.number}:{attempt}"
-        headers = {TRACEPARENT: job.traceparent} if job.traceparent else {}
-        try:
-            await self._publisher.publish(subject, task, message_id=message_id, headers=headers)
-        except AlreadyPendingError:
-            return False
-        return True
+    async def tell(self, job_id: str) -> None:
+        """Tell of a job's state once more."""
+        await self._teller.tell(job_id)
 
     async def send_due(self, *, limit: int) -> int:
         """Send the parts whose next attempt is due; return how many."""
-        async with self._pool.acquire() as connection, connection.transaction():
-            due = await part_records.due(connection, limit=limit)
-            for job_id, number in due:
-                job = await job_records.get(connection, job_id)
-                part = await part_records.get(connection, job_id, number)
-                if job is None or part is None:
-                    continue
-                if job.status in TERMINAL or await self._send_task(job, part.task, part.attempts):
-                    await part_records.mark_queued(connection, job_id, number)
-                else:
-                    # The last attempt's message is not acknowledged yet.
-                    await part_records.put_off(connection, job_id, number, timedelta(seconds=1))
-        return len(due)
+        return await self._dispatcher.send_due(limit=limit)
 
     # Results
 
@@ -304,7 +175,7 @@ class Jobs:
                         await job_records.begin_anew(connection, job.id)
                         begun_anew = job
         if begun_anew is not None:
-            await self._clean_up(begun_anew)
+            await self._ending.clean_up(begun_anew)
         await self._go_on(result.job_id)
 
     async def _lock_for(self, connection: Connection, result: PartDone | PartFailed) -> Job | None:
@@ -335,13 +206,13 @@ class Jobs:
                         mismatch = job
                     closed = closing is None and await part_records.all_done(connection, job_id)
         if mismatch is not None:
-            await self._clean_up(mismatch)
+            await self._ending.clean_up(mismatch)
         if mismatch is not None or (not planned and job.status not in TERMINAL):
-            await self._plan(job_id)
+            await self._planner.plan(job_id)
         elif closed:
-            await self._finish(job)
+            await self._ending.finish(job)
         elif job.told_sequence < job.sequence:
-            await self.tell(job_id)
+            await self._teller.tell(job_id)
 
     async def _release_headers(self, connection: Connection, job: Job, waiting: Sequence[PartRow]) -> None:
         """Send the parts with headers of large entries whose remaining data is in the store by now."""
@@ -354,7 +225,7 @@ class Jobs:
             if part.slice_of is not None and behind is not None:
                 task = results.with_tail(part.task, part.slice_of, behind)
                 await part_records.release(connection, task)
-                await self._send_task(job, task, part.attempts)
+                await self._dispatcher.send_task(job, task, part.attempts)
 
     async def _release_closing(self, connection: Connection, job: Job, closing: PartRow) -> bool:
         """Send the part with the directory; return False if a checksum of the catalogue turned out wrong."""
@@ -375,118 +246,5 @@ class Jobs:
         checksums = {entry: file.crc32 for entry, file in files.items() if file.crc32 is not None} | large
         task = results.with_checksums(closing.task, checksums)
         await part_records.release(connection, task)
-        await self._send_task(job, task, closing.attempts)
+        await self._dispatcher.send_task(job, task, closing.attempts)
         return True
-
-    # The end
-
-    async def _finish(self, job: Job) -> None:
-        """Make the object out of its parts, verify it, and complete the job; done again if it breaks off."""
-        if job.bucket is None or job.key is None:
-            raise RuntimeError(f"job {job.id} is planned and has no archive key")
-        if job.upload_id is not None:
-            async with self._pool.acquire() as connection:
-                parts = await part_records.uploaded(connection, job.id)
-            try:
-                await self._store.complete_upload(job.bucket, job.key, upload_id=job.upload_id, parts=parts)
-            except UploadGoneError:
-                log.info("upload was completed before")  # or aborted: the object tells
-        try:
-            size = (await self._store.head(job.bucket, job.key)).size
-        except ObjectNotFoundError:
-            size = None
-        if size != job.size_bytes:
-            message = f"the archive has {size} bytes in the store instead of {job.size_bytes}"
-            await self._fail(job.id, Failure(code=ErrorCode.INTERNAL, message=message))
-            return
-        async with self._pool.acquire() as connection, connection.transaction():
-            now = await job_records.lock(connection, job.id)
-            if now is not None and now.status is JobStatus.PROCESSING and now.generation == job.generation:
-                await job_records.complete(connection, now, keep=self._rules.keep)
-                await catalogue.remember(connection, job.id)
-                log.info("job completed", bytes=job.size_bytes)
-        await self.tell(job.id)
-
-    async def _fail(self, job_id: str, failure: Failure) -> None:
-        async with self._pool.acquire() as connection, connection.transaction():
-            job = await job_records.lock(connection, job_id)
-            if job is not None and job.status not in TERMINAL:
-                await job_records.fail(connection, job, failure, keep=self._rules.keep)
-                log.warning("job failed", code=failure.code, reason=failure.message)
-        if job is not None:
-            await self._clean_up(job)
-            await self.tell(job_id)
-
-    async def _clean_up(self, job: Job) -> None:
-        """Take back what a plan left behind: tasks in their lanes, and parts in the store."""
-        await self._stream.purge_stream(self._topology.tasks.name, subject=self._topology.tasks_of(job.id))
-        if job.upload_id is not None and job.bucket is not None and job.key is not None:
-            try:
-                await self._store.abort_upload(job.bucket, job.key, upload_id=job.upload_id)
-            except StoreError as error:
-                # The reconciler drops it later; the job's end does not wait for it.
-                log.warning("upload not aborted", error=str(error))
-
-    # Telling
-
-    async def tell(self, job_id: str, *, planned: bool = False) -> None:
-        """Write the job's state to the cache and publish the event that it is in this state.
-
-        Raises:
-            BrokerUnavailableError: the event is not in the stream; call again.
-        """
-        async with (
-            self._pool.acquire() as connection,
-            connection.transaction(isolation="repeatable_read", readonly=True),
-        ):
-            document = await load_document(connection, job_id)
-            job = await job_records.get(connection, job_id)
-        if document is None or job is None:
-            return
-        # The cache first: whoever missed the event reads a state that is at least as new.
-        try:
-            await self._cache.put(document)
-        except CACHE_UNAVAILABLE as error:
-            log.warning("cache unavailable", error=repr(error))
-        event = event_of(document, planned=planned)
-        headers = cloud_event_headers(event, source=f"/haulyard/{self._topology.namespace}")
-        if job.traceparent:
-            headers[TRACEPARENT] = job.traceparent
-        await self._publisher.publish(
-            self._topology.event(job_id, event.type), event, message_id=event.id, headers=headers
-        )
-        if document.status in TERMINAL:
-            async with self._pool.acquire() as connection:
-                await job_records.mark_told(connection, job_id, document.sequence)
-
-
-_EVENT_TYPES = {
-    JobStatus.QUEUED: EventType.PROCESSING,
-    JobStatus.PROCESSING: EventType.PROGRESS,
-    JobStatus.COMPLETED: EventType.COMPLETED,
-    JobStatus.FAILED: EventType.FAILED,
-    JobStatus.CANCELLED: EventType.CANCELLED,
-    JobStatus.EXPIRED: EventType.EXPIRED,
-}
-
-
-def event_of(document: JobDocument, *, planned: bool) -> JobEvent:
-    """Return the event that tells of a state.
-
-    Args:
-        document: the state.
-        planned: the job is in this state because it was planned just now.
-    """
-    completed = document.status is JobStatus.COMPLETED
-    return JobEvent(
-        job_id=document.job_id,
-        sequence=document.sequence,
-        type=EventType.PROCESSING if planned and document.status not in TERMINAL else _EVENT_TYPES[document.status],
-        status=document.status,
-        progress=document.progress,
-        timestamp=document.updated_at,
-        error=document.error,
-        filename=document.filename if completed else None,
-        size_bytes=document.size_bytes if completed else None,
-        failed_files=tuple(file.file_id for file in document.files if file.status is FileStatus.FAILED),
-    )

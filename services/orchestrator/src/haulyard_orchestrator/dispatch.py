@@ -1,0 +1,66 @@
+"""Sends tasks to their lanes, again when they are due, and takes them back."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+
+from msgspec.structs import replace
+from nats.js import JetStreamContext
+
+from haulyard_chassis.broker import TRACEPARENT, AlreadyPendingError, Publisher
+from haulyard_chassis.database import Pool
+from haulyard_contracts import TERMINAL, PartTask, Topology
+from haulyard_orchestrator import job_records, part_records
+from haulyard_orchestrator.job_records import Job
+from haulyard_orchestrator.part_records import PartRow
+
+_SEND_AT_ONCE = 100
+
+
+class Dispatcher:
+    """The way of tasks to archivers. Sending one twice is harmless: its lane takes it once."""
+
+    def __init__(self, *, pool: Pool, publisher: Publisher, stream: JetStreamContext, topology: Topology) -> None:
+        self._pool = pool
+        self._publisher = publisher
+        self._stream = stream
+        self._topology = topology
+
+    async def send(self, job: Job, parts: Sequence[PartRow]) -> None:
+        """Send the tasks of parts."""
+        for start in range(0, len(parts), _SEND_AT_ONCE):
+            await asyncio.gather(
+                *(self.send_task(job, part.task, part.attempts) for part in parts[start : start + _SEND_AT_ONCE])
+            )
+
+    async def send_task(self, job: Job, task: PartTask, attempt: int) -> bool:
+        """Publish a task; return False if it is in its lane already."""
+        task = replace(task, attempt=attempt)
+        subject = self._topology.task(job.priority, task.kind, task.job_id, task.generation, task.number)
+        message_id = f"{task.job_id}:{task.generation}:{task.number}:{attempt}"
+        headers = {TRACEPARENT: job.traceparent} if job.traceparent else {}
+        try:
+            await self._publisher.publish(subject, task, message_id=message_id, headers=headers)
+        except AlreadyPendingError:
+            return False
+        return True
+
+    async def send_due(self, *, limit: int) -> int:
+        """Send the parts whose next attempt is due; return how many."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            due = await part_records.due(connection, limit=limit)
+            for job_id, number in due:
+                job = await job_records.get(connection, job_id)
+                part = await part_records.get(connection, job_id, number)
+                if job is None or part is None:
+                    continue
+                if job.status in TERMINAL or await self.send_task(job, part.task, part.attempts):
+                    await part_records.mark_queued(connection, job_id, number)
+                else:
+                    # The last attempt's message is not acknowledged yet.
+                    await part_records.put_off(connection, job_id, number, timedelta(seconds=1))
+        return len(due)
+
+    async def recall(self, job: Job) -> None:
+        """Take the tasks of a job out of their lanes; what an archiver is working on ends in a void result."""
+        await self._stream.purge_stream(self._topology.tasks.name, subject=self._topology.tasks_of(job.id))

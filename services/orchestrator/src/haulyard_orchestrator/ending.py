@@ -1,0 +1,115 @@
+"""Ends jobs: with an archive, or without one and with nothing left in the store."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from haulyard_chassis.database import Pool
+from haulyard_chassis.logs import get_logger
+from haulyard_chassis.store import ObjectNotFoundError, ObjectStore, StoreError, UploadGoneError
+from haulyard_contracts import TERMINAL, ErrorCode, Failure, JobStatus
+from haulyard_orchestrator import catalogue, job_records, part_records
+from haulyard_orchestrator.dispatch import Dispatcher
+from haulyard_orchestrator.job_records import Job
+from haulyard_orchestrator.planning import LostFile
+from haulyard_orchestrator.telling import Teller
+
+log = get_logger(__name__)
+
+
+class Ending:
+    """The ends that a job can have.
+
+    Args:
+        pool: the database.
+        store: takes the archives.
+        dispatcher: knows the tasks that are still in their lanes.
+        teller: is told of each end.
+        keep: how long an archive, and the record of its job, is kept.
+    """
+
+    def __init__(
+        self, *, pool: Pool, store: ObjectStore, dispatcher: Dispatcher, teller: Teller, keep: timedelta
+    ) -> None:
+        self._pool = pool
+        self._store = store
+        self._dispatcher = dispatcher
+        self._teller = teller
+        self._keep = keep
+
+    async def finish(self, job: Job) -> None:
+        """Make the object out of its parts, verify it, and complete the job; done again if it breaks off."""
+        if job.bucket is None or job.key is None:
+            raise RuntimeError(f"job {job.id} is planned and has no archive key")
+        if job.upload_id is not None:
+            async with self._pool.acquire() as connection:
+                parts = await part_records.uploaded(connection, job.id)
+            try:
+                await self._store.complete_upload(job.bucket, job.key, upload_id=job.upload_id, parts=parts)
+            except UploadGoneError:
+                log.info("upload was completed before")  # or aborted: the object tells
+        try:
+            size = (await self._store.head(job.bucket, job.key)).size
+        except ObjectNotFoundError:
+            size = None
+        if size != job.size_bytes:
+            message = f"the archive has {size} bytes in the store instead of {job.size_bytes}"
+            await self.fail(job.id, Failure(code=ErrorCode.INTERNAL, message=message), generation=job.generation)
+            return
+        async with self._pool.acquire() as connection, connection.transaction():
+            now = await job_records.lock(connection, job.id)
+            if now is not None and now.status is JobStatus.PROCESSING and now.generation == job.generation:
+                await job_records.complete(connection, now, keep=self._keep)
+                await catalogue.remember(connection, job.id)
+                log.info("job completed", bytes=job.size_bytes)
+        await self._teller.tell(job.id)
+
+    async def fail(self, job_id: str, failure: Failure, *, generation: int | None = None) -> None:
+        """The job is over without an archive; one that is over already stays as it is.
+
+        Args:
+            job_id: the job.
+            failure: why.
+            generation: the plan that failed; a job that was planned anew since goes on.
+        """
+        async with self._pool.acquire() as connection, connection.transaction():
+            job = await job_records.lock(connection, job_id)
+            if job is None or generation not in (None, job.generation):
+                return
+            if job.status not in TERMINAL:
+                await job_records.fail(connection, job, failure, keep=self._keep)
+                log.warning("job failed", code=failure.code, reason=failure.message)
+        await self.clean_up(job)
+        await self._teller.tell(job_id)
+
+    async def clean_up(self, job: Job) -> None:
+        """Take back what a plan left behind: tasks in their lanes, and parts in the store."""
+        await self._dispatcher.recall(job)
+        if job.upload_id is not None and job.bucket is not None and job.key is not None:
+            try:
+                await self._store.abort_upload(job.bucket, job.key, upload_id=job.upload_id)
+            except StoreError as error:
+                # The reconciler drops it later; the job's end does not wait for it.
+                log.warning("upload not aborted", error=str(error))
+
+    async def lose_all(self, job: Job, lost: Sequence[LostFile]) -> None:
+        """The job is over because none of its files can be archived."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            now = await job_records.lock(connection, job.id)
+            if now is None or now.status in TERMINAL or now.generation != job.generation:
+                return
+            await job_records.lose_files(connection, job.id, lost)
+            first = min(lost, key=lambda file: file.position).failure.message
+            message = first if len(lost) == 1 else f"None of the {len(lost)} files could be archived; first: {first}"
+            failure = Failure(code=ErrorCode.PROCESSING_FAILED, message=message)
+            await job_records.fail(connection, now, failure, keep=self._keep)
+        await self._teller.tell(job.id)
+
+    async def cancel(self, job_id: str) -> None:
+        """The user stopped the job; nothing of it is left in the store. One that is over stays as it is."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            job = await job_records.lock(connection, job_id)
+            if job is None or job.status in TERMINAL:
+                return
+            await job_records.cancel(connection, job, keep=self._keep)
+        await self.clean_up(job)
+        await self._teller.tell(job_id)
