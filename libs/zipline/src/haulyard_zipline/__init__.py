@@ -21,7 +21,7 @@ from haulyard_zipline.layout import Data, Directory, Header, Layout, Part, Piece
 from haulyard_zipline.limits import Limits
 from haulyard_zipline.names import safe_names
 from haulyard_zipline.planner import plan
-from haulyard_zipline.records import directory, directory_size, local_header, local_header_size
+from haulyard_zipline.records import directory, directory_at, directory_size, local_header, local_header_size
 
 __all__ = [
     "ArchiveTooLargeError",
@@ -40,6 +40,7 @@ __all__ = [
     "crc32",
     "crc32_combine",
     "directory",
+    "directory_at",
     "directory_size",
     "join_crcs",
     "local_header",

@@ -55,13 +55,8 @@ class Limits:
             )
         if not 0 <= self.single_put <= self.max_part:
             raise LimitsError(f"single_put ({self.single_put}) must lie between 0 and max_part ({self.max_part})")
-        if self.packed_part > self.max_packed_part:
+        if self.min_part + self.packed_part + _HEADER_ROOM > self.max_part:
             raise LimitsError(
                 f"packed_part ({self.packed_part}) must leave room for min_part ({self.min_part}) and "
                 f"{_HEADER_ROOM} bytes of headers within max_part ({self.max_part})"
             )
-
-    @property
-    def max_packed_part(self) -> int:
-        """How far packed_part can grow while every written part is sure to stay within max_part."""
-        return self.max_part - self.min_part - _HEADER_ROOM

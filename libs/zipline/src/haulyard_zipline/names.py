@@ -32,8 +32,16 @@ _UNSAFE: Final = re.compile(
     r"[\x00-\x1f\x7f-\x9f"  # category Cc
     r"\ud800-\udfff"  # surrogates have no UTF-8 form
     r"\u2028\u2029"  # line and paragraph separators break lists of names
-    r"\u202a-\u202e\u2066-\u2069"  # bidi embeddings, overrides, isolates make "gpj.exe" look like "exe.jpg"
+    r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # bidi marks and overrides make "gpj.exe" look like "exe.jpg"
     r'<>:"|?*]'  # forbidden on Windows, as are the slashes
+)
+
+# Default_Ignorable_Code_Point (UAX #44), from soft hyphens to joiners and variation selectors. Scripts and emoji need
+# some of them, so they stay; but nobody sees them and file systems that ignore case may drop them (HFS+, ext4), so they
+# make no name different from another.
+_INVISIBLE: Final = re.compile(
+    r"[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
+    r"\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]+"
 )
 
 _DRIVE: Final = re.compile(r"\A/*[A-Za-z]:")
@@ -56,8 +64,9 @@ def safe_names(names: Sequence[str]) -> list[str]:
     bidi overrides or characters and names that Windows reserves, at most 255 UTF-8 bytes a segment and 1,024 a path.
     A segment too long is cut before its extension; a path too long loses its innermost folders.
 
-    Unique: also when case is ignored, and no file is also the folder of another. Of equal names the first stays as it
-    is; the others get ` (2)`, ` (3)` before the extension, skipping numbers that would equal another given name.
+    Unique: also when case and invisible characters are ignored, and no file is also the folder of another. Of equal
+    names the first stays as it is; the others get ` (2)`, ` (3)` before the extension, skipping numbers that would
+    equal another given name.
 
     Safe and unique names come back unchanged, so `safe_names(safe_names(x)) == safe_names(x)`.
     """
@@ -94,8 +103,8 @@ def _renamed(path: _Path, given: set[str], taken: set[str], counters: dict[str, 
 
 
 def _key(name: str) -> str:
-    """Return what two names have in common when a file system that ignores case takes them for one."""
-    return unicodedata.normalize("NFC", name.casefold())
+    """Return what two names have in common when a person, or a file system that ignores case, takes them for one."""
+    return unicodedata.normalize("NFC", _INVISIBLE.sub("", unicodedata.normalize("NFD", name).casefold()))
 
 
 def _folders(keys: Sequence[str]) -> set[str]:
@@ -125,8 +134,10 @@ def _safe_path(name: str) -> _Path:
 
 
 def _safe_segment(raw: str) -> str:
-    """Return `raw` as a safe segment, or nothing if nothing is left, as of `.` and `..`."""
-    segment = _shortened(_UNSAFE.sub("_", raw).rstrip(". "))
+    """Return `raw` as a safe segment, or nothing if nothing to see is left, as of `.` and `..`."""
+    segment = _shortened(_UNSAFE.sub("_", raw).lstrip(" ").rstrip(". "))
+    if not _INVISIBLE.sub("", segment).strip(". "):
+        return ""
     device = _DEVICE.match(segment)
     if device:
         segment = _shortened(f"{device[1]}_{segment[device.end(1) :]}")

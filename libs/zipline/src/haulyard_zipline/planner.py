@@ -40,7 +40,7 @@ def plan(entries: Sequence[Entry], limits: Limits) -> Layout:
     - The directory joins the last written part only while that is smaller than `min_part` and so could not be a part
       alone; else it is a part of its own. The part with the directory waits for all others, so it should hold little.
     - When there would be more than `max_parts` parts, body parts grow as little as is needed (nothing is lost: they
-      are copied in the store); when that is not enough, packed parts grow too.
+      are copied in the store, or streamed). Written parts never grow: an archiver holds each whole in memory.
 
     Args:
         entries: what goes in the archive; none at all gives an empty archive, which is valid.
@@ -74,27 +74,23 @@ def plan(entries: Sequence[Entry], limits: Limits) -> Layout:
 
 
 def _fit(entries: Sequence[Entry], header_sizes: Sequence[int], closing: int, limits: Limits) -> tuple[_Draft, int]:
-    """Return a draft and the size of its body parts that together keep the limits, with the smallest parts found."""
-    packed_part = limits.packed_part
-    while True:
-        draft = _draft(entries, header_sizes, closing, min_part=limits.min_part, packed_part=packed_part)
-        last = draft[-1]
-        if isinstance(last, _Written) and last.size > limits.max_part:
-            raise ArchiveTooLargeError(
-                f"the part with the directory would be {last.size} bytes; max_part is {limits.max_part}"
-            )
-        bodies = [run.length for run in draft if isinstance(run, Data)]
-        written = len(draft) - len(bodies)
-        body_part = _body_part(bodies, limits, limits.max_parts - written)
-        if body_part is not None:
-            return draft, body_part
-        if packed_part == limits.max_packed_part:
-            needed = written + _count(bodies, limits.min_part, limits.max_part)
-            raise ArchiveTooLargeError(
-                f"{needed} parts would be needed, even with parts as large as max_part ({limits.max_part} bytes); "
-                f"max_parts is {limits.max_parts}"
-            )
-        packed_part = min(2 * packed_part, limits.max_packed_part)
+    """Return a draft and the smallest size of its body parts that together keep the limits."""
+    draft = _draft(entries, header_sizes, closing, min_part=limits.min_part, packed_part=limits.packed_part)
+    last = draft[-1]
+    if isinstance(last, _Written) and last.size > limits.max_part:
+        raise ArchiveTooLargeError(
+            f"the part with the directory would be {last.size} bytes; max_part is {limits.max_part}"
+        )
+    bodies = [run.length for run in draft if isinstance(run, Data)]
+    written = len(draft) - len(bodies)
+    body_part = _body_part(bodies, limits, limits.max_parts - written)
+    if body_part is None:
+        needed = written + _count(bodies, limits.min_part, limits.max_part)
+        raise ArchiveTooLargeError(
+            f"{needed} parts would be needed, even with body parts as large as max_part ({limits.max_part} bytes); "
+            f"max_parts is {limits.max_parts}"
+        )
+    return draft, body_part
 
 
 def _draft(

@@ -125,8 +125,23 @@ def directory(entries: Sequence[Entry], layout: Layout) -> bytes:
         UnknownCrcError: an entry's CRC-32 is not known yet.
         ValueError: there are more or fewer entries than the layout has.
     """
-    headers = b"".join(_central_header(entry, offset) for entry, offset in zip(entries, layout.offsets, strict=True))
-    return headers + _end_records(len(entries), len(headers), layout.directory_offset)
+    return directory_at(entries, layout.offsets, layout.directory_offset)
+
+
+def directory_at(entries: Sequence[Entry], offsets: Sequence[int], directory_offset: int) -> bytes:
+    """Return what `directory` returns, for those who were only told the places and do not have the layout.
+
+    Args:
+        entries: all entries of the archive, in order, all with their CRC-32.
+        offsets: for each entry, the offset of its local file header in the archive.
+        directory_offset: offset of the central directory in the archive.
+
+    Raises:
+        UnknownCrcError: an entry's CRC-32 is not known yet.
+        ValueError: there are more or fewer entries than offsets.
+    """
+    headers = b"".join(_central_header(entry, offset) for entry, offset in zip(entries, offsets, strict=True))
+    return headers + _end_records(len(entries), len(headers), directory_offset)
 
 
 def directory_size(entries: Sequence[Entry], offsets: Sequence[int], directory_offset: int) -> int:

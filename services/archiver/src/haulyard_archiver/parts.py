@@ -30,7 +30,7 @@ from haulyard_contracts import (
     SliceCrc,
     TaskEntry,
 )
-from haulyard_zipline import Entry, Layout, crc32, crc32_combine, directory, local_header
+from haulyard_zipline import Entry, crc32, crc32_combine, directory_at, local_header
 
 MAX_PACKED = 32 * 1024 * 1024
 """Bytes that a packed part may have: what a slot may hold in memory."""
@@ -134,7 +134,7 @@ class PartMaker:
             elif isinstance(piece, DirectoryPiece):
                 listed = [_entry(entry, checksums) for entry in task.entries]
                 offsets = [entry.offset for entry in task.entries]
-                end = directory(listed, Layout(0, (), tuple(offsets), piece.offset, 0, False, ()))
+                end = directory_at(listed, offsets, piece.offset)
                 buffer[start:] = end
         if len(buffer) != task.size:
             raise PartError(ErrorCode.INTERNAL, f"the part has {len(buffer)} bytes instead of {task.size}")
