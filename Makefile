@@ -4,10 +4,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PKGS   := libs/contracts libs/zipline libs/chassis services/gateway services/orchestrator services/archiver services/notifier devstack
 READY  := $(VENV)/.ready
-SRC    := libs services devstack tests tools
+SRC    := libs services devstack tests tools bench
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up down status test test-unit test-integration test-e2e check docs fmt lock clean
+.PHONY: help install demo up down status test test-unit test-integration test-e2e check docs bench fmt lock clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,12 +50,15 @@ test-e2e: $(READY) ## Run whole flows over HTTP with real processes
 check: $(READY) ## Lint, types, architecture, stale generated files
 	@$(BIN)/ruff format --check $(SRC)
 	@$(BIN)/ruff check $(SRC)
-	@$(BIN)/mypy $(PKGS:%=%/src) tests tools
+	@$(BIN)/mypy $(PKGS:%=%/src) tests tools bench
 	@$(BIN)/lint-imports
 	@$(BIN)/python tools/generate_docs.py --check
 
 docs: $(READY) ## Write the pages of docs/ that come from the code
 	@$(BIN)/python tools/generate_docs.py
+
+bench: $(READY) ## Measure speed and memory beside what the store itself does; writes bench/results/
+	@$(BIN)/python bench/bench.py
 
 fmt: $(READY) ## Format the code
 	@$(BIN)/ruff check --fix --quiet $(SRC) || true

@@ -74,7 +74,8 @@ def current_delivery() -> Delivery:
 
 def backoff(deliveries: int) -> float:
     """Return the seconds to wait after the n-th delivery failed: 0.5, 1, 2, … at most 30."""
-    return min(_BACKOFF_FIRST * 2.0 ** (deliveries - 1), _BACKOFF_MOST)
+    doublings = min(deliveries - 1, 16)  # more make no difference, and far more are no float
+    return min(_BACKOFF_FIRST * 2.0**doublings, _BACKOFF_MOST)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,9 +112,9 @@ class SlotSubscriber(PullStreamSubscriber):
             self._puller = None
         await super().stop()
 
-    @property
-    def _spec(self) -> ConsumerSpec:
-        return self.intake.consumers[0]
+    def _spec_of(self, message: Msg) -> ConsumerSpec:
+        durable = message.metadata.consumer
+        return next(spec for spec in self.intake.consumers if spec.durable == durable)
 
     async def _handle_and_settle(self, message: Msg) -> None:
         number = message.metadata.num_delivered
@@ -122,17 +123,19 @@ class SlotSubscriber(PullStreamSubscriber):
             try:
                 await self._handle(message, number)
             except asyncio.CancelledError:
-                await message.nak()
+                with suppress(nats.errors.Error):  # settled already, or the broker is away
+                    await message.nak()
                 raise
             except nats.errors.Error as error:
                 # The broker is away: the message comes again when it is back and its acknowledgement time is over.
                 log.warning("message not settled", error=repr(error))
 
     async def _handle(self, message: Msg, number: int) -> None:
-        if number > self._spec.max_deliver:
+        spec = self._spec_of(message)
+        if number > spec.max_deliver:
             await self._give_up(message, f"delivered {number - 1} times in vain")
             return
-        heartbeat = asyncio.create_task(self._keep_alive(message))
+        heartbeat = asyncio.create_task(self._keep_alive(message, every=spec.ack_wait / 3))
         try:
             await self.process_message(message)
         except UndecodableMessageError as error:
@@ -141,7 +144,7 @@ class SlotSubscriber(PullStreamSubscriber):
             log.info("message put off", reason=str(retry), delay=retry.delay)
             await message.nak(delay=retry.delay)
         except Exception as error:
-            if number >= self._spec.max_deliver:
+            if number >= spec.max_deliver:
                 await self._give_up(message, repr(error))
             else:
                 log.warning("handler failed", error=repr(error), delivery=number, exc_info=error)
@@ -151,29 +154,35 @@ class SlotSubscriber(PullStreamSubscriber):
         finally:
             heartbeat.cancel()
 
-    async def _keep_alive(self, message: Msg) -> None:
+    async def _keep_alive(self, message: Msg, *, every: float) -> None:
         while True:
-            await asyncio.sleep(self._spec.ack_wait / 3)
+            await asyncio.sleep(every)
             with suppress(nats.errors.Error):
                 await message.in_progress()
 
     async def _give_up(self, message: Msg, reason: str) -> None:
         log.error("message given up", reason=reason)
+        stream = self._spec_of(message).stream
         try:
             if self.intake.on_dead is not None:
                 await self.intake.on_dead(message.data, reason)
             headers = {
-                **{k: v for k, v in (message.headers or {}).items() if k != MESSAGE_ID},
-                "haulyard-reason": reason.replace("\r", " ").replace("\n", " ")[:1000],
+                **{k: _plain(v) for k, v in (message.headers or {}).items() if k != MESSAGE_ID},
+                "haulyard-reason": _plain(reason)[:1000],
                 "haulyard-subject": message.subject,
-                MESSAGE_ID: f"{self._spec.stream}:{message.metadata.sequence.stream}",
+                MESSAGE_ID: f"{stream}:{message.metadata.sequence.stream}",
             }
-            await self._publisher.publish_raw(self.topology.dead(self._spec.stream), message.data, headers)
+            await self._publisher.publish_raw(self.topology.dead(stream), message.data, headers)
         except Exception as error:  # noqa: BLE001 - not even giving up worked: keep the message and try again
             log.warning("giving up failed", error=repr(error))
             await message.nak(delay=_BACKOFF_MOST)
         else:
             await message.term()
+
+
+def _plain(value: object) -> str:
+    """Return a header's value on one line of ASCII: the client reads others back as objects of the email package."""
+    return " ".join(str(value).splitlines()).encode("ascii", "backslashreplace").decode()
 
 
 def make_broker(settings: ServiceSettings, *, name: str) -> NatsBroker:

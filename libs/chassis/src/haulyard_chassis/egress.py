@@ -3,6 +3,9 @@
 A URL is checked when it is given, and every address again when it is connected to, so that a name which changes its
 address in between (DNS rebinding) gains nothing. Redirects are for the caller to refuse.
 
+Three gates, because each sees what the one before cannot: the URL as text, the addresses that a name resolves to, and
+the address that a socket is about to be opened to.
+
 Source: OWASP Server-Side Request Forgery Prevention Cheat Sheet; IANA special-purpose address registries.
 """
 
@@ -11,11 +14,14 @@ import socket
 from urllib.parse import urlsplit
 
 import aiohttp
+import yarl
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
 
 _MAX_URL = 2048
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
+_DOCUMENTATION = ipaddress.IPv6Network("3fff::/20")  # newer than the table of some Python releases
 
 
 class UnsafeUrlError(ValueError):
@@ -26,11 +32,13 @@ def is_public(address: str) -> bool:
     """Whether an IP address, however it is wrapped in IPv6, belongs to the public internet."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
-        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo or (None, None))[1]
+        inner = ip.ipv4_mapped or ip.sixtofour
         if inner is None and ip in _NAT64:
             inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
         if inner is not None:
             return is_public(str(inner))
+        if ip not in _GLOBAL_UNICAST or ip in _DOCUMENTATION:
+            return False
     return ip.is_global and not ip.is_multicast
 
 
@@ -50,7 +58,8 @@ def check_url(url: str, *, allow_private: bool) -> None:
         raise UnsafeUrlError("must not contain white space or control characters")
     try:
         parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
+        # The host as the HTTP client will read it: it folds look-alikes such as "①②⑦.⓪.⓪.①" into an address.
+        host, _ = (yarl.URL(url).host or "").rstrip(".").lower(), parts.port
     except ValueError as error:
         raise UnsafeUrlError(f"is not a URL: {error}") from error
     allowed = ("https", "http") if allow_private else ("https",)
@@ -95,10 +104,26 @@ class PublicResolver(AbstractResolver):
         await self._inner.close()
 
 
+def _open_socket(
+    address: tuple[
+        socket.AddressFamily | int, socket.SocketKind | int, int, str, tuple[str, int] | tuple[str, int, int, int]
+    ],
+) -> socket.socket:
+    """Open a socket for an address, if it is public; an address in a URL comes here without being resolved."""
+    family, kind, protocol, _, (host, *_) = address
+    if not is_public(host):
+        raise UnsafeUrlError("must not name an address that is not public")
+    return socket.socket(family, kind, protocol)
+
+
 def egress_session(*, allow_private: bool, timeout: float) -> aiohttp.ClientSession:
     """Return a session for requests to addresses that users named; check each URL first with `check_url`."""
     connector = aiohttp.TCPConnector(
-        limit=100, use_dns_cache=False, resolver=None if allow_private else PublicResolver(), force_close=True
+        limit=100,
+        use_dns_cache=False,
+        resolver=None if allow_private else PublicResolver(),
+        socket_factory=None if allow_private else _open_socket,
+        force_close=True,
     )
     return aiohttp.ClientSession(
         connector=connector,

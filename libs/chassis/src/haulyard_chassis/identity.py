@@ -13,6 +13,8 @@ import jwt
 _ALGORITHM = "HS256"
 _TICKET_AUDIENCE = "haulyard:job"
 _MAX_USER_ID = 255
+_NOT_A_TOKEN = (jwt.PyJWTError, ValueError, OverflowError, RecursionError)
+"""What the library raises: its own errors, and whatever Python thinks of bytes that were made to break it."""
 
 MIN_SECRET = 32
 """Bytes that a secret must have at least (RFC 7518, section 3.2)."""
@@ -47,9 +49,10 @@ class TokenVerifier:
                 algorithms=[_ALGORITHM],
                 options={"require": ["exp", "sub"], "verify_aud": False},
             )
-        except jwt.PyJWTError as error:
+        except _NOT_A_TOKEN as error:
             raise InvalidTokenError(str(error)) from error
-        if claims.get("aud") == _TICKET_AUDIENCE:
+        audience = claims.get("aud")
+        if _TICKET_AUDIENCE in (audience if isinstance(audience, list) else [audience]):
             raise InvalidTokenError("a ticket is no bearer token")
         user_id = claims["sub"]
         if not user_id or len(user_id) > _MAX_USER_ID or not user_id.isprintable():
@@ -98,7 +101,7 @@ class Tickets:
                 audience=_TICKET_AUDIENCE,
                 options={"require": ["exp", "sub", "job"]},
             )
-        except jwt.PyJWTError as error:
+        except _NOT_A_TOKEN as error:
             raise InvalidTokenError(str(error)) from error
         if claims["job"] != job_id:
             raise InvalidTokenError("the ticket is for another job")

@@ -5,7 +5,7 @@ loses nothing: the record has it all.
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import msgspec
@@ -18,6 +18,7 @@ from redis.asyncio import Redis
 from haulyard_chassis.database import UNAVAILABLE, Connection, Pool
 from haulyard_chassis.logs import get_logger
 from haulyard_contracts import (
+    TERMINAL,
     ArchiveLocation,
     ErrorCode,
     Failure,
@@ -37,6 +38,10 @@ log = get_logger(__name__)
 
 JOB_TTL = 7 * 86_400
 """Seconds that the cache keeps a job after its last change."""
+
+FRESH = timedelta(seconds=2)
+"""How long a state that is not final is believed without asking the record. The write of a newer state may have been
+lost: the cache was away, or crashed and came back with what it had a second before."""
 
 CACHE_UNAVAILABLE = (redis.exceptions.RedisError, OSError)
 """What the client raises when the cache is away."""
@@ -231,40 +236,61 @@ class JobState:
         """Return the state, and which places could not be asked.
 
         Raises:
-            JobStateUnavailableError: not found, and one of the places could not be asked.
+            JobStateUnavailableError: not found, and the record or the broker could not be asked.
         """
-        missing: list[str] = []
+        away: list[str] = []
+        cached = await self._from_cache(job_id, away)
+        if cached is not None and (cached.status in TERMINAL or datetime.now(UTC) - cached.updated_at < FRESH):
+            return StateReading(cached)
+        recorded = await self._from_record(job_id, away)
+        if recorded is not None:
+            if "cache" not in away and (cached is None or recorded.sequence > cached.sequence):
+                await self._to_cache(recorded)
+            return StateReading(recorded, tuple(away))
+        document = cached or await self._from_broker(job_id, away)
+        if document is None and ("record" in away or "broker" in away):
+            raise JobStateUnavailableError(f"{job_id}: no answer from {', '.join(away)}")
+        return StateReading(document, tuple(away))
+
+    async def _from_cache(self, job_id: str, away: list[str]) -> JobDocument | None:
         try:
-            document = await self._cache.get(job_id)
-            if document is not None:
-                return StateReading(document)
+            return await self._cache.get(job_id)
         except CACHE_UNAVAILABLE as error:
             log.warning("cache unavailable", error=repr(error))
-            missing.append("cache")
+            away.append("cache")
+            return None
+
+    async def _to_cache(self, document: JobDocument) -> None:
+        try:
+            await self._cache.put(document)
+        except CACHE_UNAVAILABLE as error:
+            log.warning("cache unavailable", error=repr(error))
+
+    async def _from_record(self, job_id: str, away: list[str]) -> JobDocument | None:
         try:
             async with (
                 self._pool.acquire() as connection,
                 connection.transaction(isolation="repeatable_read", readonly=True),
             ):
-                document = await load_document(connection, job_id)
-            if document is not None:
-                return StateReading(document, tuple(missing))
+                return await load_document(connection, job_id)
         except UNAVAILABLE as error:
             log.warning("record unavailable", error=repr(error))
-            missing.append("record")
+            away.append("record")
+            return None
+
+    async def _from_broker(self, job_id: str, away: list[str]) -> JobDocument | None:
+        """Return the state of a job whose request nobody has taken yet."""
         try:
-            subject = self._topology.any_job_requested(job_id)
-            message = await self._stream.get_last_msg(self._topology.jobs.name, subject)
-            request = decode(message.data or b"", JobRequested)
-            return StateReading(queued_document(request), tuple(missing))
+            message = await self._stream.get_last_msg(
+                self._topology.jobs.name, self._topology.any_job_requested(job_id)
+            )
         except nats.js.errors.NotFoundError:
-            pass
+            return None
         except (nats.errors.Error, nats.js.errors.Error, OSError, TimeoutError) as error:
             log.warning("broker unavailable", error=repr(error))
-            missing.append("broker")
-        if "record" in missing or "broker" in missing:
-            raise JobStateUnavailableError(", ".join(missing))
-        return StateReading(None, tuple(missing))
+            away.append("broker")
+            return None
+        return queued_document(decode(message.data or b"", JobRequested))
 
 
 def connect_cache(url: str) -> Redis:

@@ -15,7 +15,7 @@ from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import ExceptionHandlersMap
 
 from haulyard_chassis.logs import get_logger
-from haulyard_chassis.trace import trace_id
+from haulyard_chassis.trace import continue_trace, trace_id
 
 log = get_logger(__name__)
 
@@ -134,7 +134,7 @@ def problem_response(request: Request[Any, Any, Any], error: ProblemError) -> Re
         status=error.status,
         detail=error.detail,
         instance=request.url.path,
-        trace_id=trace_id(traceparent) if traceparent else None,
+        trace_id=trace_id(traceparent) if traceparent and continue_trace(traceparent) == traceparent else None,
         errors=error.errors,
     )
     return Response(
@@ -146,8 +146,9 @@ def problem_response(request: Request[Any, Any, Any], error: ProblemError) -> Re
 
 
 def json_pointer(path: str) -> str:
-    """Turn msgspec's ``$.file_ids[3]`` into ``#/file_ids/3``."""
-    return "#" + re.sub(r"\.([^.\[]+)|\[(\d+)\]", lambda step: f"/{step.group(1) or step.group(2)}", path[1:])
+    """Turn msgspec's ``$.file_ids[3]`` into ``#/file_ids/3``; it does not tell keys: then point at their object."""
+    named = path.partition("[...]")[0]
+    return "#" + re.sub(r"\.([^.\[]+)|\[(\d+)\]", lambda step: f"/{step.group(1) or step.group(2)}", named[1:])
 
 
 def _from_validation(request: Request[Any, Any, Any], error: ValidationException) -> Response[Problem]:
@@ -158,7 +159,9 @@ def _from_validation(request: Request[Any, Any, Any], error: ValidationException
         if item.get("source") in ("query", "path", "header", "cookie"):
             errors.append(FieldError(detail=what, parameter=item.get("key")))
         else:
-            path = match.group("path") if match and match.group("path") else f"$.{item.get('key', '')}".rstrip(".")
+            key = item.get("key", "")
+            at_root = key in ("", "data")  # what handlers call the body as a whole
+            path = (match and match.group("path")) or ("$" if at_root else f"$.{key}")
             errors.append(FieldError(detail=what, pointer=json_pointer(path)))
     detail = errors[0].detail if errors else error.detail
     return problem_response(request, InvalidRequestError(detail, errors=errors))
@@ -167,6 +170,8 @@ def _from_validation(request: Request[Any, Any, Any], error: ValidationException
 def _from_http(request: Request[Any, Any, Any], error: HTTPException) -> Response[Problem]:
     """Errors that Litestar raises by itself: no such route, wrong method, body too large, malformed JSON."""
     status = HTTPStatus(error.status_code)
+    if status is HTTPStatus.INTERNAL_SERVER_ERROR:
+        return _from_bug(request, error)  # its detail is for us, not for the client
     known = {
         400: InvalidRequestError,
         404: NotFoundError,
@@ -176,9 +181,11 @@ def _from_http(request: Request[Any, Any, Any], error: HTTPException) -> Respons
 
     headers = {key: value for key, value in (error.headers or {}).items() if key.lower() == "allow"}
     problem = ProblemError(error.detail or status.description, headers=headers)
+    # Python renames this one with a release; a problem's type is for ever (name of RFC 9110, section 15.5.14).
+    title = "Content Too Large" if status is HTTPStatus.REQUEST_ENTITY_TOO_LARGE else status.phrase
     problem.status = status
-    problem.slug = status.phrase.lower().replace(" ", "-")
-    problem.title = status.phrase
+    problem.slug = title.lower().replace(" ", "-")
+    problem.title = title
     return problem_response(request, problem)
 
 

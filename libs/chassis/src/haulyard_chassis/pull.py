@@ -6,6 +6,8 @@ before a slot takes from one lane, all lanes before it were found empty.
 
 Two kinds of requests are sent: a *sweep* takes what is there now; when every lane is empty, a *poll* for one message
 waits at the broker in each lane. They have inboxes of their own, so that it is always known which requests are out.
+When the last slot is taken the polls are withdrawn: a poll left waiting would draw a message that nobody can work on,
+and every such detour counts as a delivery.
 """
 
 import asyncio
@@ -22,6 +24,7 @@ from nats.aio.subscription import Subscription
 
 from haulyard_chassis.broker import PUBLISH_TIMEOUT, ensure_consumer
 from haulyard_chassis.logs import get_logger
+from haulyard_chassis.tasks import cancel_and_wait
 from haulyard_contracts import ConsumerSpec
 
 log = get_logger(__name__)
@@ -81,8 +84,9 @@ class SlotPuller:
         self._lanes = [_Lane(spec) for spec in lanes]
         self._by_consumer = {lane.spec.durable: lane for lane in self._lanes}
         self._sweep_inbox = client.new_inbox()
-        self._poll_inbox = client.new_inbox()
-        self._subscriptions: list[Subscription] = []
+        self._sweeps: Subscription | None = None
+        self._polls: Subscription | None = None
+        self._withdrawals: set[asyncio.Task[None]] = set()
         self._running: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
@@ -97,10 +101,7 @@ class SlotPuller:
         """Create the consumers, subscribe, and begin to pull."""
         for lane in self._lanes:
             await self._ensure(lane)
-        self._subscriptions = [
-            await self._client.subscribe(f"{self._sweep_inbox}.*", cb=self._on_swept),
-            await self._client.subscribe(f"{self._poll_inbox}.*", cb=self._on_polled),
-        ]
+        self._sweeps = await self._client.subscribe(f"{self._sweep_inbox}.*", cb=self._on_swept)
         self._loop = asyncio.create_task(self._pull(), name="slot-puller")
 
     async def stop(self, grace: float) -> None:
@@ -110,19 +111,16 @@ class SlotPuller:
         """
         self._stopping = True
         if self._loop is not None:
-            self._loop.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._loop
+            await cancel_and_wait(self._loop)
+        self._withdraw(self._sweeps)
+        self._withdraw(self._polls)
+        self._sweeps = self._polls = None
+        await asyncio.gather(*self._withdrawals)
         if self._running:
             _, unfinished = await asyncio.wait(self._running, timeout=grace)
-            for task in unfinished:
-                task.cancel()
             if unfinished:
                 log.warning("handing back unfinished work", messages=len(unfinished))
-                await asyncio.wait(unfinished, timeout=_ANSWER)
-        for subscription in self._subscriptions:
-            with suppress(nats.errors.Error):
-                await subscription.unsubscribe()
+                await cancel_and_wait(*unfinished)
 
     async def _ensure(self, lane: _Lane) -> None:
         await ensure_consumer(self._client.jetstream(timeout=PUBLISH_TIMEOUT), lane.spec)
@@ -144,6 +142,8 @@ class SlotPuller:
             await asyncio.sleep(_PAUSE)
             return
         for number, lane in enumerate(self._lanes):
+            if self._free <= 0:
+                return  # what a poll brought meanwhile took the last slot
             taken = await self._sweep(number, lane)
             if lane.refused:
                 lane.refused = False
@@ -151,7 +151,8 @@ class SlotPuller:
                 await self._ensure(lane)
             if taken:
                 return  # there may be more in this lane, or by now in one before it
-        await self._poll()
+        if self._free > 0:
+            await self._poll()
 
     @property
     def _free(self) -> int:
@@ -163,7 +164,9 @@ class SlotPuller:
         lane.swept = asyncio.get_running_loop().create_future()
         await self._request(lane, f"{self._sweep_inbox}.{number}", {"batch": lane.wanted, "no_wait": True})
         with suppress(TimeoutError):
-            await asyncio.wait_for(lane.swept, _ANSWER)
+            # Not wait_for(): Python 3.11's loses a cancellation that comes together with the answer.
+            async with asyncio.timeout(_ANSWER):
+                await lane.swept
         return lane.got
 
     async def _poll(self) -> None:
@@ -171,16 +174,20 @@ class SlotPuller:
 
         One may come in each: with more lanes than slots, what cannot be worked on is handed back at once.
         """
+        if self._polls is None:
+            for lane in self._lanes:
+                lane.polled_until = 0.0
+            self._polls = await self._client.subscribe(f"{self._client.new_inbox()}.*", cb=self._on_polled)
+        inbox = self._polls.subject.removesuffix(".*")
         now = asyncio.get_running_loop().time()
         for number, lane in enumerate(self._lanes):
             if now >= lane.polled_until:
                 lane.polled_until = now + _POLL
-                await self._request(
-                    lane, f"{self._poll_inbox}.{number}", {"batch": 1, "expires": int(_POLL * _NANOSECONDS)}
-                )
+                await self._request(lane, f"{inbox}.{number}", {"batch": 1, "expires": int(_POLL * _NANOSECONDS)})
         earliest = min(lane.polled_until for lane in self._lanes)
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._changed.wait(), earliest - now)
+            async with asyncio.timeout(earliest - now):
+                await self._changed.wait()
 
     async def _request(self, lane: _Lane, reply: str, body: dict[str, object]) -> None:
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{lane.spec.stream}.{lane.spec.durable}"
@@ -219,7 +226,27 @@ class SlotPuller:
         task = asyncio.create_task(self._handle(message))
         self._running.add(task)
         task.add_done_callback(self._finished)
+        if self._free <= 0:
+            self._withdraw(self._polls)
+            self._polls = None
+
+    def _withdraw(self, subscription: Subscription | None) -> None:
+        """End requests that wait at the broker, by leaving their inbox; what is on its way still arrives."""
+        if subscription is not None:
+            task = asyncio.create_task(self._drain(subscription))
+            self._withdrawals.add(task)
+            task.add_done_callback(self._withdrawals.discard)
+
+    async def _drain(self, subscription: Subscription) -> None:
+        with suppress(nats.errors.Error, TimeoutError):
+            if self._client.is_connected:
+                async with asyncio.timeout(_ANSWER):
+                    await subscription.drain()  # type: ignore[no-untyped-call]
+            else:
+                await subscription.unsubscribe()
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("message not settled", exc_info=error)
         self._changed.set()

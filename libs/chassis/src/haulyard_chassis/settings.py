@@ -8,6 +8,7 @@ from typing import Literal, TypeVar
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsError as UnreadableSourceError
 
 
 class ServiceSettings(BaseSettings):
@@ -68,6 +69,8 @@ def load_settings(kind: type[S]) -> S:
             for problem in error.errors(include_input=False, include_url=False)
         ]
         raise SettingsError("the settings are not valid:\n" + "\n".join(lines)) from None
+    except UnreadableSourceError as error:  # a variable that holds a list or an object, and is no JSON
+        raise SettingsError(f"the settings are not valid:\n  {error}") from None
 
 
 def load_settings_or_exit(kind: type[S]) -> S:

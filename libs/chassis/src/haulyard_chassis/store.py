@@ -12,8 +12,8 @@ import base64
 import hashlib
 import re
 import struct
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -28,6 +28,7 @@ from miniopy_async.signer import presign_v4, sign_v4_s3
 from yarl import URL
 
 from haulyard_chassis.logs import get_logger
+from haulyard_chassis.outgoing import Outgoing
 from haulyard_chassis.settings import ServiceSettings
 
 log = get_logger(__name__)
@@ -40,8 +41,13 @@ Body = bytes | AsyncIterator[bytes | memoryview]
 
 _UNSIGNED = "UNSIGNED-PAYLOAD"
 _EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
+_BROKEN = (aiohttp.ClientError, TimeoutError, OSError)
+"""What the HTTP client raises when the store does not answer, or not to the end."""
+_FIRST_REGION = "us-east-1"
 _TRIES = 4
 _FIRST_PAUSE = 0.2
+_TRY_AGAIN = ("SlowDown", "RequestTimeout", "OperationAborted")
+"""Error codes that ask for another try, whatever their status."""
 
 
 class StoreError(Exception):
@@ -106,7 +112,7 @@ class PendingUpload:
 def content_disposition(filename: str) -> str:
     """Return a ``Content-Disposition`` that saves under ``filename`` (RFC 6266, with RFC 8187 for non-ASCII names)."""
     plain = re.sub(r'[^\x20-\x7e]|["\\%]', "_", filename)
-    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(filename, safe='')}"
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(filename, safe='', errors='replace')}"
 
 
 class ObjectStore:
@@ -134,6 +140,8 @@ class ObjectStore:
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60),
             auto_decompress=False,  # an object stored with Content-Encoding is archived as it is
             read_bufsize=CHUNK,
+            # Not among the signed headers: proxies on the way may change it.
+            headers={"Accept-Encoding": "identity"},
         )
 
     async def close(self) -> None:
@@ -150,9 +158,7 @@ class ObjectStore:
         Raises:
             ObjectNotFoundError, AccessDeniedError, StoreUnavailableError
         """
-        _, headers = await self._call(
-            "HEAD", bucket, key, headers={"x-amz-checksum-mode": "ENABLED", "Accept-Encoding": "identity"}
-        )
+        _, headers = await self._call("HEAD", bucket, key, headers={"x-amz-checksum-mode": "ENABLED"})
         return _object_info(headers)
 
     async def get(self, bucket: str, key: str) -> bytes:
@@ -172,23 +178,32 @@ class ObjectStore:
             ObjectChangedError: the object has another ETag by now.
             ObjectNotFoundError, AccessDeniedError, StoreUnavailableError
         """
-        headers = {
-            "If-Match": etag,
-            "Range": f"bytes={offset}-{offset + length - 1}",
-            "Accept-Encoding": "identity",
-        }
-        try:
-            async with self._send("GET", bucket, key, headers=headers) as response:
+        what = f"GET {bucket}/{key}"
+        headers = {"If-Match": etag}
+        if length:  # no range has no bytes
+            headers["Range"] = f"bytes={offset}-{offset + length - 1}"
+        async with AsyncExitStack() as opened:
+            try:
+                response = await opened.enter_async_context(self._send("GET", bucket, key, headers=headers))
                 if response.status not in (200, 206):
-                    raise _error(response.status, await response.read(), f"GET {bucket}/{key}")
-                if response.status == 200 and response.content_length != length:  # noqa: PLR2004
-                    raise StoreRefusedError(f"GET {bucket}/{key}: the store ignores ranges")
-                yield _exactly(response, length)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise StoreUnavailableError(f"GET {bucket}/{key}: {error!r}") from error
+                    raise _error(response.status, await response.read(), what)
+            except _BROKEN as error:
+                raise StoreUnavailableError(f"{what}: {error!r}") from error
+            if response.status == 200 and response.content_length != length:  # noqa: PLR2004
+                raise StoreRefusedError(f"{what}: the store ignores ranges")
+            # What the caller raises from here on is the caller's, and not translated.
+            yield await opened.enter_async_context(aclosing(_exactly(response, length, what)))
 
     async def put(self, bucket: str, key: str, body: Body, *, size: int, content_type: str) -> str:
-        """Store an object of ``size`` bytes and return its ETag."""
+        """Store an object of ``size`` bytes and return its ETag.
+
+        If a body's source raises, the same exception comes out here, and nothing is stored. A source with an
+        ``aclose`` method is closed in any case.
+
+        Raises:
+            haulyard_chassis.outgoing.BodyLengthError: the body does not have ``size`` bytes; nothing is stored.
+            AccessDeniedError, StoreUnavailableError
+        """
         return await self._upload(bucket, key, body, size=size, query={}, headers={"Content-Type": content_type})
 
     async def delete(self, bucket: str, key: str) -> None:
@@ -206,7 +221,7 @@ class ObjectStore:
         return _text(_parse(body), "UploadId")
 
     async def upload_part(self, bucket: str, key: str, *, upload_id: str, number: int, body: Body, size: int) -> str:
-        """Store one part of ``size`` bytes and return its ETag. A part stored twice counts once.
+        """Store one part of ``size`` bytes and return its ETag; see `put`. A part stored twice counts once.
 
         Raises:
             UploadGoneError: the upload was completed or aborted.
@@ -218,7 +233,8 @@ class ObjectStore:
         """Make the object out of its parts, which must be in ascending order.
 
         Raises:
-            UploadGoneError: the upload was completed or aborted before; look at the object to tell which.
+            UploadGoneError: the upload was completed or aborted before; look at the object to tell which. Some stores
+                take the same parts a second time instead.
         """
         listed = "".join(
             f"<Part><PartNumber>{part.number}</PartNumber><ETag>{escape(part.etag)}</ETag></Part>" for part in parts
@@ -280,7 +296,19 @@ class ObjectStore:
         try:
             await self.head_bucket(bucket)
         except ObjectNotFoundError:
-            await self._call("PUT", bucket, "")
+            try:
+                await self._call("PUT", bucket, "", body=self._bucket_location())
+            except StoreRefusedError as refused:
+                try:
+                    await self.head_bucket(bucket)  # another replica was faster: some stores call that a conflict
+                except ObjectNotFoundError:
+                    raise refused from None
+
+    def _bucket_location(self) -> bytes:
+        if self._region == _FIRST_REGION:  # the API refuses to be told its default
+            return b""
+        constraint = f"<LocationConstraint>{escape(self._region)}</LocationConstraint>"
+        return f"<CreateBucketConfiguration>{constraint}</CreateBucketConfiguration>".encode()
 
     async def head_bucket(self, bucket: str) -> None:
         """Return if we have the bucket.
@@ -328,18 +356,33 @@ class ObjectStore:
         headers: Mapping[str, str],
     ) -> str:
         what = f"PUT {bucket}/{key}"
-        if isinstance(body, bytes):
-            body = in_chunks(body)
+        source = in_chunks(body) if isinstance(body, bytes) else body
+        outgoing: Outgoing | None = None
         try:
-            async with self._send(
-                "PUT", bucket, key, query=query, body=body, headers={**headers, "Content-Length": str(size)}
-            ) as response:
-                answer = await response.read()
-                if response.status != 200:  # noqa: PLR2004
-                    raise _error(response.status, answer, what)
-                return str(response.headers["ETag"])
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            async with asyncio.timeout(None) as deadline:
+                outgoing = Outgoing(source, size, deadline)
+                async with (
+                    aclosing(outgoing),
+                    self._send(
+                        "PUT", bucket, key, query=query, body=outgoing, headers={**headers, "Content-Length": str(size)}
+                    ) as response,
+                ):
+                    # Not response.read(): it would wait until the rest of the body is sent, and a store that refuses
+                    # it may never take it.
+                    answer = await response.content.read()
+                    if not outgoing.finished:
+                        response.close()
+        except _BROKEN as error:
+            if outgoing is not None and outgoing.error is not None:
+                raise outgoing.error from error
             raise StoreUnavailableError(f"{what}: {error!r}") from error
+        if outgoing.error is not None:
+            raise outgoing.error
+        if response.status != 200:  # noqa: PLR2004
+            raise _error(response.status, answer, what)
+        if not outgoing.finished or "ETag" not in response.headers:
+            raise StoreUnavailableError(f"{what}: the store answered before it had the whole body")
+        return str(response.headers["ETag"])
 
     async def _call(
         self,
@@ -360,7 +403,7 @@ class ObjectStore:
                     if response.status < 300:  # noqa: PLR2004
                         return answer, response.headers
                     error: StoreError = _error(response.status, answer, what)
-            except (aiohttp.ClientError, TimeoutError, OSError) as broken:
+            except _BROKEN as broken:
                 error = StoreUnavailableError(f"{what}: {broken!r}")
                 error.__cause__ = broken
             if attempt == _TRIES or not isinstance(error, StoreUnavailableError):
@@ -420,15 +463,18 @@ def _url(endpoint: str, bucket: str, key: str, query: Mapping[str, str]) -> str:
     return f"{endpoint}{path}" + (f"?{urlencode(query, quote_via=quote, safe='~')}" if query else "")
 
 
-async def _exactly(response: aiohttp.ClientResponse, length: int) -> AsyncIterator[bytes]:
+async def _exactly(response: aiohttp.ClientResponse, length: int, what: str) -> AsyncGenerator[bytes, None]:
     left = length
-    async for chunk in response.content.iter_any():
-        left -= len(chunk)
-        if left < 0:
-            raise StoreRefusedError(f"the store sent more than the {length} bytes asked for")
-        yield chunk
+    try:
+        async for chunk in response.content.iter_any():
+            left -= len(chunk)
+            if left < 0:
+                raise StoreRefusedError(f"{what}: the store sent more than the {length} bytes asked for")
+            yield chunk
+    except _BROKEN as error:
+        raise StoreUnavailableError(f"{what}: {error!r}") from error
     if left:
-        raise StoreUnavailableError(f"the store sent {length - left} of {length} bytes")
+        raise StoreUnavailableError(f"{what}: the store sent {length - left} of {length} bytes")
 
 
 def _object_info(headers: Mapping[str, str]) -> ObjectInfo:
@@ -478,7 +524,7 @@ def _error(status: int, body: bytes, what: str) -> StoreError:
     message = f"{what}: {status} {code}".rstrip()
     if code == "NoSuchUpload":
         return UploadGoneError(message)
-    if status >= 500 or status in (408, 429) or code in ("SlowDown", "RequestTimeout"):  # noqa: PLR2004
+    if status >= 500 or status in (408, 429) or code in _TRY_AGAIN:  # noqa: PLR2004
         return StoreUnavailableError(message)
     by_status: dict[int, type[StoreError]] = {
         401: AccessDeniedError,

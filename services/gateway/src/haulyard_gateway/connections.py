@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from nats.js import JetStreamContext
 from redis.asyncio import Redis
@@ -13,6 +13,7 @@ from haulyard_chassis.health import Health
 from haulyard_chassis.job_state import JobCache, JobState, connect_cache
 from haulyard_chassis.logs import get_logger
 from haulyard_chassis.store import ObjectStore, StoreError, StoreUnavailableError
+from haulyard_chassis.tasks import cancel_and_wait
 from haulyard_contracts import Topology
 from haulyard_gateway.catalogue import Catalogue
 from haulyard_gateway.ports import Ports
@@ -69,9 +70,7 @@ async def _store(settings: GatewaySettings) -> AsyncIterator[ObjectStore]:
     try:
         yield store
     finally:
-        preparing.cancel()
-        with suppress(asyncio.CancelledError):
-            await preparing
+        await cancel_and_wait(preparing)
         await store.close()
 
 

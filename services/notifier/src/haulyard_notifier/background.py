@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
+
+from haulyard_chassis.tasks import cancel_and_wait
 
 
 @asynccontextmanager
@@ -13,6 +15,4 @@ async def in_background(work: Coroutine[Any, Any, None], *, name: str) -> AsyncI
     try:
         yield
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        await cancel_and_wait(task)

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from haulyard_chassis.database import Pool
 from haulyard_chassis.logs import get_logger
 from haulyard_chassis.store import ObjectStore
+from haulyard_chassis.tasks import cancel_and_wait
 from haulyard_orchestrator import job_records
 from haulyard_orchestrator.jobs import Jobs
 
@@ -56,9 +57,7 @@ class Reconciler:
 
     async def stop(self) -> None:
         """Stop, wherever it is: what breaks off is repaired next time."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await cancel_and_wait(*self._tasks)
 
     async def _repeat(self, repair: Callable[[], Awaitable[None]], pause: float) -> None:
         while True:

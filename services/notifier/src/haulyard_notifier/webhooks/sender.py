@@ -17,6 +17,7 @@ import asyncpg
 from haulyard_chassis.database import UNAVAILABLE
 from haulyard_chassis.egress import UnsafeUrlError, check_url
 from haulyard_chassis.logs import get_logger
+from haulyard_chassis.tasks import cancel_and_wait
 from haulyard_contracts import ArchiveLocation, EventType
 from haulyard_notifier.webhooks.deliveries import Claim, Deliveries
 from haulyard_notifier.webhooks.payload import archive_name, body_to_send
@@ -93,14 +94,10 @@ class WebhookSender:
     async def stop(self, grace: float) -> None:
         """Take nothing new, let requests under way finish; what is cut off comes again when its lease is over."""
         if self._loop is not None:
-            self._loop.cancel()
-            await asyncio.wait({self._loop})
+            await cancel_and_wait(self._loop)
         if self._running:
             _, unfinished = await asyncio.wait(self._running, timeout=grace)
-            for task in unfinished:
-                task.cancel()
-            if unfinished:
-                await asyncio.wait(unfinished)
+            await cancel_and_wait(*unfinished)
 
     async def _run(self) -> None:
         while True:
