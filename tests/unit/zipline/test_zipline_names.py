@@ -7,6 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from haulyard_zipline import safe_names
+from haulyard_zipline.names import _folders
 
 
 @pytest.mark.parametrize(
@@ -93,6 +94,10 @@ def test_a_name_is_made_safe(name: str, safe: str) -> None:
         (["❤", "❤\ufe0f", "\u200d❤"], ["❤", "❤\ufe0f (2)", "\u200d❤ (3)"]),
         (["a", "a\u200d/b"], ["a (2)", "a\u200d/b"]),
         (["σ", "ς", "Σ"], ["σ", "ς (2)", "Σ (3)"]),  # noqa: RUF001 - the same letter, thrice
+        (["a.txt", "a.txt", "a.pdf", "a.pdf", "x/a.txt"], ["a.txt", "a (2).txt", "a.pdf", "a (2).pdf", "x/a.txt"]),
+        (["a", "a", "x/a", "x/a"], ["a", "a (2)", "x/a", "x/a (2)"]),
+        # Equal in any case only once taken apart: the iota below stands between letter and accent.
+        (["\u1fb4\u0301", "\u0386\u0301\u0345"], ["\u1fb4\u0301", "\u0386\u0301\u0345 (2)"]),
         (["a", "./a", "/a", "a ", "a."], ["a", "a (2)", "a (3)", "a (4)", "a (5)"]),
         (["", "file", "/"], ["file", "file (2)", "file (3)"]),
         # A number that another name was given is left to it, wherever that stands in the list.
@@ -135,6 +140,8 @@ def test_a_long_segment_is_cut_before_its_extension(name: str, safe: str) -> Non
 def test_a_long_path_loses_its_innermost_folders() -> None:
     folders = [str(number) * 200 for number in range(9)]
     assert safe_names(["/".join([*folders, "a.txt"])]) == ["/".join([*folders[:3], "a.txt"])]
+    # Also those that would fit again, or the path would name other folders than it did.
+    assert safe_names(["/".join([*folders, "short", "a.txt"])]) == ["/".join([*folders[:3], "a.txt"])]
     assert safe_names(["a/" * 5_000 + "b" * 300]) == ["a/" * 384 + "b" * 255]
 
 
@@ -219,3 +226,9 @@ def test_many_names_take_seconds_not_hours(names: list[str]) -> None:
     safe = safe_names(names)
     assert time.process_time() - start < 10
     assert len({name.casefold() for name in safe}) == len(names)
+
+
+def test_the_folders_of_many_files_in_one_deep_folder_are_looked_at_once() -> None:
+    start = time.process_time()
+    assert len(_folders(["d/" * 380 + "x"] * 200_000)) == 380
+    assert time.process_time() - start < 5
