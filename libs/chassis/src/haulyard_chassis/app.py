@@ -1,21 +1,40 @@
-"""The HTTP side that all services have: one Litestar application with our problems, health and OpenAPI."""
+"""The HTTP side that all services have: one Litestar application with our problems, health, traces and OpenAPI."""
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import version
 
 from litestar import Litestar
 from litestar.config.cors import CORSConfig
 from litestar.openapi.config import OpenAPIConfig
-from litestar.openapi.plugins import SwaggerRenderPlugin
+from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
+from litestar.openapi.spec import Components
 from litestar.types import ControllerRouterHandler, Middleware
 
+from haulyard_chassis.edge import Edge
 from haulyard_chassis.health import Health
+from haulyard_chassis.logs import get_logger
 from haulyard_chassis.problems import EXCEPTION_HANDLERS
 
 _MAX_BODY = 1_000_000
 
+log = get_logger(__name__)
+
 Lifespan = Callable[[Litestar], AbstractAsyncContextManager[None]]
+
+
+def _told(lifespan: Lifespan) -> Lifespan:
+    """Say in the log when the service can serve, and when it no longer does."""
+
+    @asynccontextmanager
+    async def told(app: Litestar) -> AsyncIterator[None]:
+        async with lifespan(app):
+            log.info("ready")
+            yield
+            log.info("stopping")
+        log.info("stopped")
+
+    return told
 
 
 def make_app(
@@ -27,6 +46,8 @@ def make_app(
     lifespan: Lifespan,
     middleware: Sequence[Middleware] = (),
     cors_origins: Sequence[str] = (),
+    components: Components | None = None,
+    docs: OpenAPIRenderPlugin | None = None,
 ) -> Litestar:
     """Return a service's application.
 
@@ -38,10 +59,12 @@ def make_app(
         lifespan: opens connections when the application starts and closes them when it stops.
         middleware: around every request.
         cors_origins: web origins whose pages may call the service.
+        components: what the OpenAPI document has beyond the endpoints.
+        docs: a page at ``/docs`` that shows the document; without one there is only ``/docs/openapi.json``.
     """
-    return Litestar(
+    app = Litestar(
         route_handlers=[*routes, *health.litestar_routes()],
-        lifespan=[lifespan],
+        lifespan=[_told(lifespan)],
         middleware=list(middleware),
         exception_handlers=EXCEPTION_HANDLERS,
         cors_config=CORSConfig(
@@ -57,9 +80,12 @@ def make_app(
             version=version("haulyard-chassis"),
             description=description,
             path="/docs",
-            render_plugins=[SwaggerRenderPlugin()],
+            components=components or Components(),
+            render_plugins=[*([docs] if docs else []), JsonRenderPlugin()],
         ),
         request_max_body_size=_MAX_BODY,
         logging_config=None,
         debug=False,
     )
+    app.asgi_handler = Edge(app.asgi_handler)
+    return app

@@ -7,6 +7,11 @@ from dataclasses import dataclass, field
 import msgspec
 from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
+from litestar.openapi.datastructures import ResponseSpec
+
+from haulyard_chassis.logs import get_logger
+
+log = get_logger(__name__)
 
 _TIMEOUT = 2.0
 
@@ -20,7 +25,7 @@ class HealthReport(msgspec.Struct, frozen=True, kw_only=True):
     status: str
     """``ok`` or ``unavailable``."""
     checks: dict[str, str] = {}
-    """Each dependency: ``ok``, or what is wrong."""
+    """Each dependency: ``ok`` or ``unavailable``."""
 
 
 @dataclass
@@ -38,17 +43,19 @@ class Health:
     async def report(self) -> tuple[bool, HealthReport]:
         """Run all checks at once; each may take two seconds."""
         every = {**self.required, **self.reported}
-        answers = await asyncio.gather(*(self._run(check) for check in every.values()))
+        answers = await asyncio.gather(*(self._run(name, check) for name, check in every.items()))
         results = dict(zip(every, answers, strict=True))
         ready = all(results[name] == "ok" for name in self.required)
         return ready, HealthReport(status="ok" if ready else "unavailable", checks=results)
 
-    async def _run(self, check: Check) -> str:
+    async def _run(self, name: str, check: Check) -> str:
         try:
             async with asyncio.timeout(_TIMEOUT):
                 await check()
         except Exception as error:  # noqa: BLE001 - whatever a driver raises, the dependency is not there
-            return f"{type(error).__name__}: {error}"
+            # Drivers name hosts and users in their errors: those are for the log.
+            log.warning("not healthy", check=name, error=repr(error))
+            return "unavailable"
         return "ok"
 
     def litestar_routes(self) -> list[HTTPRouteHandler]:
@@ -58,7 +65,9 @@ class Health:
         def live() -> HealthReport:
             return HealthReport(status="ok")
 
-        @get("/health/ready", tags=["Health"], summary="Can the service serve?")
+        unavailable = ResponseSpec(HealthReport, description="A dependency is away without which it cannot serve.")
+
+        @get("/health/ready", tags=["Health"], summary="Can the service serve?", responses={503: unavailable})
         async def ready() -> Response[HealthReport]:
             is_ready, report = await self.report()
             return Response(report, status_code=200 if is_ready else 503)

@@ -40,7 +40,8 @@ def configure_logging(settings: ServiceSettings, *, service: str) -> None:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
-    # One line for each request or message is what traces and metrics are for.
+    # Services say themselves when they are ready; a line for each request or message is what traces are for.
+    logging.getLogger("uvicorn.error").setLevel("WARNING")
     logging.getLogger("uvicorn.access").setLevel("WARNING")
     logging.getLogger("uvicorn.error").addFilter(_is_no_handshake)
     logging.getLogger("faststream").setLevel("WARNING")

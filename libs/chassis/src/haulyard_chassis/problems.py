@@ -125,6 +125,30 @@ class UnavailableError(ProblemError):
         super().__init__(detail, headers={"Retry-After": str(retry_after)})
 
 
+class UnsupportedMediaTypeError(ProblemError):
+    """The body is of a kind that the endpoint does not read; send JSON as ``application/json``."""
+
+    status = 415
+    slug = "unsupported-media-type"
+    title = "The body must be JSON"
+
+
+class ContentTooLargeError(ProblemError):
+    """The body is larger than any valid request can be."""
+
+    status = 413
+    slug = "content-too-large"
+    title = "The body is too large"
+
+
+class MethodNotAllowedError(ProblemError):
+    """The path exists, but not for this method; the ``Allow`` header lists those for which it does."""
+
+    status = 405
+    slug = "method-not-allowed"
+    title = "Method Not Allowed"
+
+
 def problem_response(request: Request[Any, Any, Any], error: ProblemError) -> Response[Problem]:
     """Return the answer for an error."""
     traceparent = request.headers.get("traceparent")
@@ -172,21 +196,25 @@ def _from_http(request: Request[Any, Any, Any], error: HTTPException) -> Respons
     status = HTTPStatus(error.status_code)
     if status is HTTPStatus.INTERNAL_SERVER_ERROR:
         return _from_bug(request, error)  # its detail is for us, not for the client
-    known = {
-        400: InvalidRequestError,
-        404: NotFoundError,
-    }.get(status)
-    if known is not None:
-        return problem_response(request, known(error.detail or status.description))
-
     headers = {key: value for key, value in (error.headers or {}).items() if key.lower() == "allow"}
-    problem = ProblemError(error.detail or status.description, headers=headers)
-    # Python renames this one with a release; a problem's type is for ever (name of RFC 9110, section 15.5.14).
-    title = "Content Too Large" if status is HTTPStatus.REQUEST_ENTITY_TOO_LARGE else status.phrase
-    problem.status = status
-    problem.slug = title.lower().replace(" ", "-")
-    problem.title = title
+    kind = _BY_STATUS.get(status)
+    problem = (kind or ProblemError)(error.detail or status.description)
+    problem.headers |= headers
+    if kind is None:
+        problem.status = status
+        problem.slug = re.sub("[^a-z0-9]+", "-", status.phrase.lower()).strip("-")
+        problem.title = status.phrase
     return problem_response(request, problem)
+
+
+_BY_STATUS: dict[int, type[ProblemError]] = {
+    400: InvalidRequestError,
+    404: NotFoundError,
+    405: MethodNotAllowedError,
+    413: ContentTooLargeError,
+    415: UnsupportedMediaTypeError,
+}
+"""What Litestar raises by itself is the same kind of problem as when we raise it."""
 
 
 def _from_bug(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:

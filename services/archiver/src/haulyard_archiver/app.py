@@ -76,7 +76,6 @@ def create_app(settings: ArchiverSettings) -> Litestar:
             client = await broker.connect()
             await ensure_topology(client, topology, replicas=settings.nats_replicas)
             await broker.start()
-            log.info("ready", slots=settings.archiver_slots)
             yield
         finally:
             await broker.stop()

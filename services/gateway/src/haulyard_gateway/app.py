@@ -6,17 +6,17 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from litestar import Litestar, Router
 from litestar.datastructures import State
 from litestar.di import Provide
+from litestar.openapi.spec import Components
 
 from haulyard_chassis.app import make_app
 from haulyard_chassis.health import Health
 from haulyard_chassis.identity import TokenVerifier
 from haulyard_gateway import files, jobs
-from haulyard_gateway.auth import REQUIREMENT, bearer_guard
+from haulyard_gateway.auth import REQUIREMENT, SCHEME, SCHEME_NAME, bearer_guard
 from haulyard_gateway.connections import connect
 from haulyard_gateway.context import Context, make_context
-from haulyard_gateway.edge import Edge
 from haulyard_gateway.errors import DOMAIN_ERRORS
-from haulyard_gateway.pages import PAGES, complete_openapi
+from haulyard_gateway.pages import DOCS, PAGES
 from haulyard_gateway.ports import Ports
 from haulyard_gateway.settings import GatewaySettings
 
@@ -50,17 +50,16 @@ def create_app(settings: GatewaySettings, connect: Connect = connect) -> Litesta
             health.required, health.reported = ports.health.required, ports.health.reported
             yield
 
-    app = make_app(
+    return make_app(
         title="Haulyard",
         description=_DESCRIPTION.strip(),
         routes=[_api(settings), *PAGES],
         health=health,
         lifespan=lifespan,
         cors_origins=settings.cors_origins,
+        components=Components(security_schemes={SCHEME_NAME: SCHEME}),
+        docs=DOCS,
     )
-    complete_openapi(app)
-    app.asgi_handler = Edge(app.asgi_handler)
-    return app
 
 
 def _api(settings: GatewaySettings) -> Router:

@@ -10,7 +10,6 @@ from haulyard_chassis.identity import InvalidTokenError
 from haulyard_chassis.job_state import JobStateUnavailableError
 from haulyard_chassis.logs import get_logger
 from haulyard_chassis.problems import (
-    InvalidRequestError,
     Problem,
     ProblemError,
     UnauthorizedError,
@@ -20,30 +19,6 @@ from haulyard_chassis.problems import (
 from haulyard_chassis.store import StoreUnavailableError
 
 log = get_logger(__name__)
-
-
-class UnsupportedMediaTypeError(ProblemError):
-    """The body is of a kind that the endpoint does not read; send JSON as ``application/json``."""
-
-    status = 415
-    slug = "unsupported-media-type"
-    title = "The body must be JSON"
-
-
-class ContentTooLargeError(ProblemError):
-    """The body is larger than any valid request can be."""
-
-    status = 413
-    slug = "content-too-large"
-    title = "The body is too large"
-
-
-class MethodNotAllowedError(ProblemError):
-    """The path exists, but not for this method; the ``Allow`` header lists those for which it does."""
-
-    status = 405
-    slug = "method-not-allowed"
-    title = "Method Not Allowed"
 
 
 class CatalogueUnavailableError(Exception):
@@ -85,15 +60,3 @@ def problem_kinds() -> list[type[ProblemError]]:
     for kind in found:
         found.extend(kind.__subclasses__())
     return sorted(set(found), key=lambda kind: (kind.status, kind.slug))
-
-
-__all__ = [
-    "DOMAIN_ERRORS",
-    "CatalogueUnavailableError",
-    "ContentTooLargeError",
-    "InvalidRequestError",
-    "MethodNotAllowedError",
-    "UnsupportedMediaTypeError",
-    "problem_kinds",
-    "to_problem",
-]

@@ -6,6 +6,7 @@ from litestar.openapi.spec import OpenAPIFormat, OpenAPIType, Schema
 
 from haulyard_chassis.problems import (
     ArchiveExpiredError,
+    ContentTooLargeError,
     InvalidRequestError,
     JobFailedError,
     JobNotReadyError,
@@ -13,11 +14,11 @@ from haulyard_chassis.problems import (
     ProblemError,
     UnauthorizedError,
     UnavailableError,
+    UnsupportedMediaTypeError,
 )
 from haulyard_contracts import FileState, FileStatus, JobStatus, Progress
 from haulyard_gateway.bodies import ArchiveLink, FileBody, JobAccepted, JobView, UploadLink
 from haulyard_gateway.documented import Fault, documented, json_body
-from haulyard_gateway.errors import ContentTooLargeError, UnsupportedMediaTypeError
 from haulyard_gateway.validation import MAX_FILE_ID, MAX_FILENAME_BYTES, MAX_NAME_BYTES
 
 JOBS = "Jobs"

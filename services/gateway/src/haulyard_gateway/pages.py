@@ -4,14 +4,12 @@ from functools import cache
 from html import escape
 from importlib import resources
 
-from litestar import Litestar, MediaType, Response, get
+from litestar import MediaType, Response, get
 from litestar.openapi.plugins import SwaggerRenderPlugin
-from litestar.openapi.spec import Components
 from litestar.params import FromPath
 from litestar.response import Redirect
 
 from haulyard_chassis.problems import NotFoundError, ProblemError
-from haulyard_gateway.auth import SCHEME, SCHEME_NAME
 from haulyard_gateway.errors import problem_kinds
 
 _ASSETS_PATH = "/docs/assets"
@@ -88,18 +86,12 @@ def meaning(kind: type[ProblemError]) -> str:
     return "".join(f"<code>{piece}</code>" if odd % 2 else piece for odd, piece in enumerate(pieces))
 
 
-def complete_openapi(app: Litestar) -> None:
-    """Add what only the gateway's OpenAPI document has: the token, and a page whose files are served from here."""
-    config = app.openapi_config
-    if config is None:
-        raise ValueError("the application has no OpenAPI document")
-    config.components = Components(security_schemes={SCHEME_NAME: SCHEME})
-    for plugin in config.render_plugins:
-        if isinstance(plugin, SwaggerRenderPlugin):
-            plugin.css_url = f"{_ASSETS_PATH}/swagger-ui.css"
-            plugin.js_url = f"{_ASSETS_PATH}/swagger-ui-bundle.js"
-            plugin.standalone_preset_js_url = f"{_ASSETS_PATH}/swagger-ui-standalone-preset.js"
-            plugin.favicon = '<link rel="icon" href="data:,">'
-
+DOCS = SwaggerRenderPlugin(
+    css_url=f"{_ASSETS_PATH}/swagger-ui.css",
+    js_url=f"{_ASSETS_PATH}/swagger-ui-bundle.js",
+    standalone_preset_js_url=f"{_ASSETS_PATH}/swagger-ui-standalone-preset.js",
+    favicon='<link rel="icon" href="data:,">',
+)
+"""The page that shows the OpenAPI document; all its files are served from here."""
 
 PAGES = [home, problem_index, problem_page, asset]

@@ -7,8 +7,7 @@ from litestar import Request
 from litestar.exceptions import HTTPException
 from litestar.status_codes import HTTP_413_REQUEST_ENTITY_TOO_LARGE
 
-from haulyard_chassis.problems import FieldError, InvalidRequestError
-from haulyard_gateway.errors import ContentTooLargeError, UnsupportedMediaTypeError
+from haulyard_chassis.problems import ContentTooLargeError, FieldError, InvalidRequestError, UnsupportedMediaTypeError
 from haulyard_gateway.faults import shown
 
 _JSON = "application/json"

@@ -82,7 +82,6 @@ def create_app(settings: OrchestratorSettings) -> Litestar:
             await broker.start()
             reconciler.start()
             stack.push_async_callback(reconciler.stop)
-            log.info("ready")
             yield
 
     health = Health(
