@@ -52,9 +52,8 @@ async def make_database(dsn: str, name: str) -> str:
     return urlunsplit(urlsplit(dsn)._replace(path=f"/{name}"))
 
 
-@pytest.fixture(scope="session")
-async def infra_env(addresses: dict[str, str]) -> dict[str, str]:
-    """Settings of an installation of its own: fresh database, namespace and bucket names on the shared servers."""
+async def make_installation(addresses: dict[str, str]) -> dict[str, str]:
+    """Return settings of an installation of its own: fresh database, namespace and bucket names on shared servers."""
     unique = f"t{secrets.token_hex(6)}"
     return {
         **addresses,
@@ -69,3 +68,15 @@ async def infra_env(addresses: dict[str, str]) -> dict[str, str]:
         "HAULYARD_ENVIRONMENT": "development",
         "HAULYARD_LOG_FORMAT": "console",
     }
+
+
+@pytest.fixture(scope="session")
+async def infra_env(addresses: dict[str, str]) -> dict[str, str]:
+    """Settings of the installation that integration tests share; no service runs in it but those that a test starts."""
+    return await make_installation(addresses)
+
+
+@pytest.fixture(scope="session")
+async def running_env(addresses: dict[str, str]) -> dict[str, str]:
+    """Settings of the installation in which end-to-end tests run all services."""
+    return await make_installation(addresses)

@@ -56,7 +56,7 @@ class MemoryJobs:
             raise self.cache_broken
         self.documents[document.job_id] = document
 
-    async def look_up(self, job_id: str) -> StateReading:
+    async def look_up(self, job_id: str, *, sure: bool = False) -> StateReading:
         if self.state_broken:
             raise self.state_broken
         return StateReading(self.documents.get(job_id), self.away)

@@ -140,7 +140,7 @@ async def test_the_trace_of_a_request_is_the_callers_or_a_new_one(
 
     bound: list[dict[str, Any]] = []
 
-    async def look_up(_: str) -> Any:
+    async def look_up(_: str, *, sure: bool = False) -> Any:
         bound.append(structlog.contextvars.get_contextvars())
         raise RuntimeError
 

@@ -215,6 +215,10 @@ class StateReading:
     """Those of ``cache``, ``record`` and ``broker`` that were asked and did not answer."""
 
 
+def _is_fresh(document: JobDocument) -> bool:
+    return datetime.now(UTC) - document.updated_at < FRESH
+
+
 class JobState:
     """Reads a job's state: cache first, then the record, then the request that waits in the broker.
 
@@ -232,15 +236,19 @@ class JobState:
         """Return the state, or None if there is no such job; see `look_up`."""
         return (await self.look_up(job_id)).document
 
-    async def look_up(self, job_id: str) -> StateReading:
+    async def look_up(self, job_id: str, *, sure: bool = False) -> StateReading:
         """Return the state, and which places could not be asked.
+
+        Args:
+            job_id: the job.
+            sure: do not believe the cache that a job is not over, however fresh that is.
 
         Raises:
             JobStateUnavailableError: not found, and the record or the broker could not be asked.
         """
         away: list[str] = []
         cached = await self._from_cache(job_id, away)
-        if cached is not None and (cached.status in TERMINAL or datetime.now(UTC) - cached.updated_at < FRESH):
+        if cached is not None and (cached.status in TERMINAL or (not sure and _is_fresh(cached))):
             return StateReading(cached)
         recorded = await self._from_record(job_id, away)
         if recorded is not None:

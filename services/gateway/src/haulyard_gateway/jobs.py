@@ -94,7 +94,8 @@ async def status(request: UserRequest, job_id: JobIdPath, context: Given) -> Res
 @get("/jobs/{job_id:str}/download", **openapi.DOWNLOAD)
 async def download(request: UserRequest, job_id: JobIdPath, context: Given) -> Response[ArchiveLink]:
     """Sign a link to a job's archive."""
-    job, reading = await _own_job(context.ports.state, job_id, request.user)
+    # Whoever was told of the end must not be told now that there is nothing to download yet.
+    job, reading = await _own_job(context.ports.state, job_id, request.user, sure=True)
     now = datetime.now(UTC)
     archive = find_archive(job, now=now)
     lifetime = link_lifetime(job, now=now, longest=context.settings.download_expires)
@@ -122,9 +123,11 @@ async def _remember(cache: StatusCache, document: JobDocument) -> bool:
     return True
 
 
-async def _own_job(state: StatusReader, job_id: str, user_id: str) -> tuple[JobDocument, StateReading]:
+async def _own_job(
+    state: StatusReader, job_id: str, user_id: str, *, sure: bool = False
+) -> tuple[JobDocument, StateReading]:
     """Return a user's job; one that is malformed, unknown or another's is the same to them."""
-    reading = await state.look_up(job_id) if _JOB_ID.fullmatch(job_id) else StateReading(None)
+    reading = await state.look_up(job_id, sure=sure) if _JOB_ID.fullmatch(job_id) else StateReading(None)
     job = reading.document
     if job is None or job.user_id != user_id:
         raise NotFoundError("You have no job with this id.")

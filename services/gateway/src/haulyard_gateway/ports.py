@@ -32,8 +32,8 @@ class StatusCache(Protocol):
 class StatusReader(Protocol):
     """Reads a job's state; `haulyard_chassis.job_state.JobState`."""
 
-    async def look_up(self, job_id: str) -> StateReading:
-        """Return the state, and which places could not be asked."""
+    async def look_up(self, job_id: str, *, sure: bool = False) -> StateReading:
+        """Return the state, and which places could not be asked; ``sure`` asks the record if the job is not over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
