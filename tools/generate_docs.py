@@ -55,7 +55,8 @@ def _cell(text: str) -> str:
 def _default(field: FieldInfo) -> str:
     if field.default is PydanticUndefined:
         return "must be set"
-    return "" if field.default in (None, "", ()) else f"`{field.default}`"
+    default = ",".join(field.default) if isinstance(field.default, tuple) else field.default
+    return "" if default in (None, "") else f"`{default}`"
 
 
 def lifecycle() -> str:

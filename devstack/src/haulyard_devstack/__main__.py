@@ -9,6 +9,9 @@ from haulyard_devstack import supervisor
 from haulyard_devstack.errors import DevstackError
 from haulyard_devstack.stack import default_root
 
+_INTERRUPTED = 130
+"""As shells have it for a command that Ctrl-C ended: the demo did not show what it was asked to show."""
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
@@ -32,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
             case "status":
                 return asyncio.run(supervisor.status(root, as_json=options.json))
             case _:
-                return supervisor.run_until_signal(supervisor.demo)
+                return supervisor.run_until_signal(supervisor.demo, stopped_code=_INTERRUPTED)
     except DevstackError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -23,11 +23,15 @@ _DOWN_TIMEOUT = 120.0
 _ORPHAN_GRACE = 15.0
 
 
-def run_until_signal(work: Callable[[], Coroutine[Any, Any, int]]) -> int:
+def run_until_signal(work: Callable[[], Coroutine[Any, Any, int]], *, stopped_code: int = 0) -> int:
     """Run `work` to its end; Ctrl-C, SIGTERM or SIGHUP cancel it, so that its cleanup stops every child.
 
+    Args:
+        work: what to run.
+        stopped_code: what to return when it was stopped by a signal.
+
     Returns:
-        What `work` returned, or 0 when it was stopped by a signal.
+        What `work` returned, or `stopped_code`.
     """
 
     async def main() -> int:
@@ -49,7 +53,7 @@ def run_until_signal(work: Callable[[], Coroutine[Any, Any, int]]) -> int:
             return await task
         except asyncio.CancelledError:
             print("stopped", flush=True)
-            return 0
+            return stopped_code
 
     return asyncio.run(main())
 

@@ -11,6 +11,7 @@ from nats.js import JetStreamContext
 from haulyard_chassis.broker import (
     AlreadyPendingError,
     BrokerUnavailableError,
+    MessageTooLargeError,
     Publisher,
     TopologyError,
     connect_broker,
@@ -140,3 +141,11 @@ async def test_a_broker_that_is_away_is_unavailable_and_back_when_it_is_back(
     for spec in topology.streams:
         await stream.delete_stream(spec.name)
     await client.close()
+
+
+async def test_a_message_that_the_broker_will_never_take_is_not_called_unavailable(
+    client: Client, topology: Topology
+) -> None:
+    too_large = b"x" * (client.max_payload + 1)
+    with pytest.raises(MessageTooLargeError, match=str(client.max_payload)):
+        await Publisher(client).publish_raw(topology.job_control("job_1"), too_large, {})

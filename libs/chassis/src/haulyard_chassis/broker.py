@@ -32,6 +32,10 @@ class BrokerUnavailableError(Exception):
     """The broker did not confirm a message in time: it may or may not have it. Publish again with the same id."""
 
 
+class MessageTooLargeError(Exception):
+    """The message is larger than the broker takes (its ``max_payload``): trying again cannot help."""
+
+
 class AlreadyPendingError(Exception):
     """A message with this subject is still in its stream; the new one was refused, nothing was changed."""
 
@@ -104,6 +108,7 @@ class Publisher:
 
         Raises:
             AlreadyPendingError: the stream takes one message a subject and still holds one.
+            MessageTooLargeError: the broker does not take messages of this size.
             BrokerUnavailableError: no confirmation came.
         """
         await self.publish_raw(subject, encode(message), {**(headers or {}), MESSAGE_ID: message_id})
@@ -113,6 +118,8 @@ class Publisher:
         if not self._client.is_connected:
             # The client would keep the message in memory and send it whenever: better to say so now.
             raise BrokerUnavailableError("not connected to the broker")
+        if len(payload) > self._client.max_payload:
+            raise MessageTooLargeError(f"{subject}: {len(payload)} bytes; NATS takes {self._client.max_payload}")
         try:
             await self._stream.publish(subject, payload, headers=headers, timeout=PUBLISH_TIMEOUT)
         except nats.js.errors.APIError as error:

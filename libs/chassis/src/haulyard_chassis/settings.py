@@ -4,11 +4,13 @@ Secrets have no default: a service without its secret does not start.
 """
 
 import sys
-from typing import Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableSourceError
+
+from haulyard_chassis.identity import MIN_SECRET
 
 
 class ServiceSettings(BaseSettings):
@@ -46,6 +48,44 @@ class ServiceSettings(BaseSettings):
     s3_secret_key: SecretStr = Field(description="S3 secret key.")
     archive_bucket: str = Field("haulyard-archives", description="Bucket that takes the archives.")
     files_bucket: str = Field("haulyard-files", description="Bucket that takes uploaded files.")
+
+
+def _split(value: Any) -> Any:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def _long_enough(secret: SecretStr) -> SecretStr:
+    if len(secret.get_secret_value().encode()) < MIN_SECRET:
+        raise ValueError(f"must be at least {MIN_SECRET} bytes")
+    return secret
+
+
+CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+"""Values separated by commas."""
+Secret = Annotated[SecretStr, AfterValidator(_long_enough)]
+"""A secret that signs tokens."""
+
+MAX_PRESIGNED = 7 * 86_400
+"""Seconds that a link can be good for at most (AWS Signature Version 4)."""
+
+
+class ClientFacingSettings(ServiceSettings):
+    """What a service is told that clients talk to."""
+
+    jwt_secret: Secret = Field(description="Secret that signs users' tokens (HS256); at least 32 bytes.")
+    ticket_secret: Secret = Field(
+        description="Secret that signs tickets for live updates; at least 32 bytes, and another than jwt_secret."
+    )
+    cors_origins: CommaList = Field((), description="Web origins whose pages may call the service, comma separated.")
+    download_expires: int = Field(
+        900, ge=1, le=MAX_PRESIGNED, description="Seconds that a link to download is good for."
+    )
+
+    @model_validator(mode="after")
+    def _secrets_differ(self) -> Self:
+        if self.jwt_secret == self.ticket_secret:
+            raise ValueError("ticket_secret must not be the same as jwt_secret")
+        return self
 
 
 S = TypeVar("S", bound=ServiceSettings)

@@ -107,10 +107,9 @@ async def _prepare_buckets(store: ObjectStore, settings: OrchestratorSettings) -
         except StoreUnavailableError as error:
             log.warning("store not there yet", error=str(error))
             await asyncio.sleep(_RETRY)
-    origins = [origin.strip() for origin in settings.store_cors_origins.split(",") if origin.strip()]
     try:
         for bucket in buckets:
-            await store.set_cors(bucket, origins=origins)
+            await store.set_cors(bucket, origins=settings.store_cors_origins)
         await store.set_lifecycle(
             settings.archive_bucket, expire_days=settings.archive_days, abort_upload_days=_ABORT_UPLOAD_DAYS
         )

@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from haulyard_chassis.settings import ServiceSettings
+from haulyard_chassis.settings import CommaList, ServiceSettings
 from haulyard_zipline import Limits
 
 _MIB = 1024 * 1024
@@ -34,8 +34,8 @@ class OrchestratorSettings(ServiceSettings):
     result_slots: int = Field(64, ge=1, le=1000, description="Results that are taken in at the same time.")
     planning_slots: int = Field(16, ge=1, le=1000, description="Jobs that are planned at the same time.")
     source_lookups: int = Field(16, ge=1, le=100, description="Sources of one job that are looked up at the same time.")
-    store_cors_origins: str = Field(
-        "*", description="Web origins, comma separated, whose pages may use presigned links to the store."
+    store_cors_origins: CommaList = Field(
+        ("*",), description="Web origins, comma separated, whose pages may use presigned links to the store."
     )
 
     @property
