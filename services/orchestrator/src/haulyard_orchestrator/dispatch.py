@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 
-from msgspec.structs import replace
 from nats.js import JetStreamContext
 
 from haulyard_chassis.broker import TRACEPARENT, AlreadyPendingError, Publisher
@@ -12,7 +11,6 @@ from haulyard_chassis.database import Pool
 from haulyard_contracts import TERMINAL, PartTask, Topology
 from haulyard_orchestrator import job_records, part_records
 from haulyard_orchestrator.job_records import Job
-from haulyard_orchestrator.part_records import PartRow
 
 _SEND_AT_ONCE = 100
 
@@ -26,18 +24,15 @@ class Dispatcher:
         self._stream = stream
         self._topology = topology
 
-    async def send(self, job: Job, parts: Sequence[PartRow]) -> None:
-        """Send the tasks of parts."""
-        for start in range(0, len(parts), _SEND_AT_ONCE):
-            await asyncio.gather(
-                *(self.send_task(job, part.task, part.attempts) for part in parts[start : start + _SEND_AT_ONCE])
-            )
+    async def send(self, job: Job, tasks: Sequence[PartTask]) -> None:
+        """Send tasks."""
+        for start in range(0, len(tasks), _SEND_AT_ONCE):
+            await asyncio.gather(*(self.send_task(job, task) for task in tasks[start : start + _SEND_AT_ONCE]))
 
-    async def send_task(self, job: Job, task: PartTask, attempt: int) -> bool:
+    async def send_task(self, job: Job, task: PartTask) -> bool:
         """Publish a task; return False if it is in its lane already."""
-        task = replace(task, attempt=attempt)
         subject = self._topology.task(job.priority, task.kind, task.job_id, task.generation, task.number)
-        message_id = f"{task.job_id}:{task.generation}:{task.number}:{attempt}"
+        message_id = f"{task.job_id}:{task.generation}:{task.number}:{task.attempt}"
         headers = {TRACEPARENT: job.traceparent} if job.traceparent else {}
         try:
             await self._publisher.publish(subject, task, message_id=message_id, headers=headers)
@@ -54,7 +49,7 @@ class Dispatcher:
                 part = await part_records.get(connection, job_id, number)
                 if job is None or part is None:
                     continue
-                if job.status in TERMINAL or await self.send_task(job, part.task, part.attempts):
+                if job.status in TERMINAL or await self.send_task(job, part.task):
                     await part_records.mark_queued(connection, job_id, number)
                 else:
                     # The last attempt's message is not acknowledged yet.

@@ -211,6 +211,8 @@ async def store_plan(
 
 async def lose_files(connection: Connection, job_id: str, lost: Sequence[LostFile]) -> None:
     """Record that files cannot be archived, and why."""
+    if not lost:
+        return
     await connection.execute(
         _LOSE_FILES,
         job_id,

@@ -8,6 +8,7 @@ releases them commits: sent in vain they are refused or done twice, but never fo
 import random
 from collections.abc import Sequence
 from datetime import timedelta
+from enum import Enum, auto
 
 from nats.js import JetStreamContext
 
@@ -37,6 +38,20 @@ from haulyard_orchestrator.sources import Sources
 from haulyard_orchestrator.telling import Teller
 
 log = get_logger(__name__)
+
+
+class _Following(Enum):
+    """What is to be done after a change of a job, outside of its transaction."""
+
+    NOTHING = auto()
+    TELL = auto()
+    FINISH = auto()
+    """All parts are in the store."""
+    PLAN = auto()
+    START_OVER = auto()
+    """All that was made so far is void."""
+    CLEAN_UP = auto()
+    """The job has failed."""
 
 
 class Jobs:
@@ -74,9 +89,12 @@ class Jobs:
     async def accept(self, request: JobRequested, *, traceparent: str | None) -> None:
         """Record a new job and plan it; one that is recorded already is driven on from where it is."""
         async with self._pool.acquire() as connection, connection.transaction():
-            if await job_records.insert(connection, request, traceparent=traceparent):
-                log.info("job accepted", files=len(request.file_ids), priority=request.priority)
-        await self.drive(request.job_id)
+            is_new = await job_records.insert(connection, request, traceparent=traceparent)
+        if is_new:
+            log.info("job accepted", files=len(request.file_ids), priority=request.priority)
+            await self._planner.plan(request.job_id)
+        else:
+            await self.drive(request.job_id)
 
     async def drive(self, job_id: str) -> None:
         """Do whatever a job needs next; harmless if it needs nothing.
@@ -84,21 +102,14 @@ class Jobs:
         Raises:
             StoreError: the store does not answer.
         """
-        async with self._pool.acquire() as connection:
-            job = await job_records.get(connection, job_id)
+        async with self._pool.acquire() as connection, connection.transaction():
+            job = await job_records.lock(connection, job_id)
             if job is None:
                 return
-            if job.status in TERMINAL:
-                if job.told_sequence < job.sequence:
-                    await self.tell(job_id)
-                return
-            planned = await part_records.exist(connection, job_id)
             queued = await part_records.with_status(connection, job_id, "queued")
-        if not planned:
-            await self._planner.plan(job_id)
-            return
-        await self._dispatcher.send(job, queued)
-        await self._go_on(job_id)
+            await self._dispatcher.send(job, [part.task for part in queued])
+            following = await self._advance(connection, job)
+        await self._follow(job, following)
 
     async def refuse(self, request: JobRequested, failure: Failure, *, traceparent: str | None) -> None:
         """Fail a job whose request could not be handled at all."""
@@ -123,96 +134,114 @@ class Jobs:
     async def part_done(self, result: PartDone) -> None:
         """Take in that a part is in the store: count it, and release what waited for it."""
         async with self._pool.acquire() as connection, connection.transaction():
-            job = await self._lock_for(connection, result)
-            part = await part_records.get(connection, result.job_id, result.number) if job else None
-            if job is not None and part is not None:
+            job = await job_records.lock(connection, result.job_id)
+            if job is None:
+                return
+            part = await self._part_of(connection, job, result)
+            if part is not None:
                 checksum = results.slice_crc32(part, result)
                 if await part_records.mark_done(connection, result, slice_crc32=checksum):
                     await job_records.store_checksums(connection, job.id, results.whole_entries(part.task, result))
                     await job_records.part_is_done(connection, job.id, part.number, data_bytes=part.data_bytes)
-        await self._go_on(result.job_id)
+            following = await self._advance(connection, job)
+        await self._follow(job, following)
 
     async def part_failed(self, result: PartFailed) -> None:
         """Take in that a part could not be made, and do what the policy says."""
-        begun_anew = None
         async with self._pool.acquire() as connection, connection.transaction():
-            job = await self._lock_for(connection, result)
-            part = await part_records.get(connection, result.job_id, result.number) if job else None
-            if job is not None and part is not None and part.status != "done" and part.attempts == result.attempt:
-                file = None
-                if result.entry is not None:
-                    files = await job_records.files(connection, job.id)
-                    file = next((each for each in files if each.entry == result.entry), None)
-                decision = self._rules.retry.decide(
-                    result.failure,
-                    attempt=result.attempt,
-                    generation=job.generation,
-                    names_file=file is not None,
-                    jitter=random.random(),  # noqa: S311 - spreads retries, keeps no secret
-                )
-                log.warning("part failed", part=part.number, code=result.failure.code, decision=type(decision).__name__)
-                match decision:
-                    case RetryPart(delay):
-                        await part_records.mark_retrying(
-                            connection,
-                            job.id,
-                            part.number,
-                            attempt=result.attempt,
-                            delay=timedelta(seconds=delay),
-                            failure=result.failure,
-                        )
-                    case FailJob():
-                        await job_records.fail(connection, job, result.failure, keep=self._rules.keep)
-                        begun_anew = job
-                    case DropFile() | ForgetChecksum() | PlanAnew():
-                        if file is not None and isinstance(decision, DropFile):
-                            dropped = LostFile(
-                                position=file.position, file_id=file.file_id, failure=result.failure, name=file.name
-                            )
-                            await job_records.lose_files(connection, job.id, [dropped])
-                        if file is not None and isinstance(decision, ForgetChecksum):
-                            await catalogue.forget_checksum(connection, file.file_id)
-                        await job_records.begin_anew(connection, job.id)
-                        begun_anew = job
-        if begun_anew is not None:
-            await self._ending.clean_up(begun_anew)
-        await self._go_on(result.job_id)
-
-    async def _lock_for(self, connection: Connection, result: PartDone | PartFailed) -> Job | None:
-        """Lock the job of a result; None if the result is void: the job is over, or was planned anew since."""
-        job = await job_records.lock(connection, result.job_id)
-        if job is None or job.status is not JobStatus.PROCESSING or result.generation != job.generation:
-            log.info("result is void", part=result.number, generation=result.generation)
-            return None
-        return job
-
-    async def _go_on(self, job_id: str) -> None:
-        """Release what can be made now, finish what is complete, and tell of the state that came out of it."""
-        mismatch: Job | None = None
-        async with self._pool.acquire() as connection, connection.transaction():
-            job = await job_records.lock(connection, job_id)
+            job = await job_records.lock(connection, result.job_id)
             if job is None:
                 return
-            planned = await part_records.exist(connection, job_id)
-            waiting: list[PartRow] = []
-            closed = False
-            if job.status is JobStatus.PROCESSING and planned:
-                waiting = await part_records.with_status(connection, job_id, "waiting")
-                await self._release_headers(connection, job, [part for part in waiting if not part.is_closing])
-                if await part_records.only_closing_is_left(connection, job_id):
-                    closing = next((part for part in waiting if part.is_closing), None)
-                    if closing is not None and not await self._release_closing(connection, job, closing):
-                        await job_records.begin_anew(connection, job_id)
-                        mismatch = job
-                    closed = closing is None and await part_records.all_done(connection, job_id)
-        if mismatch is not None:
-            await self._ending.clean_up(mismatch)
-        if mismatch is not None or (not planned and job.status not in TERMINAL):
-            await self._planner.plan(job_id)
-        elif closed:
-            await self._ending.finish(job)
-        elif job.told_sequence < job.sequence:
-            await self._teller.tell(job_id)
+            part = await self._part_of(connection, job, result)
+            if part is not None and part.status != "done" and part.attempts == result.attempt:
+                following = await self._decide(connection, job, part, result)
+            else:
+                following = await self._advance(connection, job)
+        await self._follow(job, following)
+
+    async def _part_of(self, connection: Connection, job: Job, result: PartDone | PartFailed) -> PartRow | None:
+        """Return the part of a result; None if it is void: the job is over, or was planned anew since."""
+        if job.status is not JobStatus.PROCESSING or result.generation != job.generation:
+            log.info("result is void", part=result.number, generation=result.generation)
+            return None
+        return await part_records.get(connection, job.id, result.number)
+
+    async def _decide(self, connection: Connection, job: Job, part: PartRow, result: PartFailed) -> _Following:
+        """Do what the policy says about a part that failed; return what follows."""
+        file = None
+        if result.entry is not None:
+            files = await job_records.files(connection, job.id)
+            file = next((each for each in files if each.entry == result.entry), None)
+        decision = self._rules.retry.decide(
+            result.failure,
+            attempt=result.attempt,
+            generation=job.generation,
+            names_file=file is not None,
+            jitter=random.random(),  # noqa: S311 - spreads retries, keeps no secret
+        )
+        log.warning("part failed", part=part.number, code=result.failure.code, decision=type(decision).__name__)
+        match decision:
+            case RetryPart(delay):
+                await part_records.mark_retrying(
+                    connection,
+                    job.id,
+                    part.number,
+                    attempt=result.attempt,
+                    delay=timedelta(seconds=delay),
+                    failure=result.failure,
+                )
+                return _Following.NOTHING
+            case FailJob():
+                await job_records.fail(connection, job, result.failure, keep=self._rules.keep)
+                return _Following.CLEAN_UP
+            case DropFile() | ForgetChecksum() | PlanAnew():
+                if file is not None and isinstance(decision, DropFile):
+                    dropped = LostFile(
+                        position=file.position, file_id=file.file_id, failure=result.failure, name=file.name
+                    )
+                    await job_records.lose_files(connection, job.id, [dropped])
+                if file is not None and isinstance(decision, ForgetChecksum):
+                    await catalogue.forget_checksum(connection, file.file_id)
+                await job_records.begin_anew(connection, job.id)
+                return _Following.START_OVER
+
+    # What follows from a change
+
+    async def _advance(self, connection: Connection, job: Job) -> _Following:
+        """Release what can be made now; return what follows once the transaction is over. The job must be locked."""
+        if job.status in TERMINAL:
+            return _Following.TELL if job.told_sequence < job.sequence else _Following.NOTHING
+        if not await part_records.exist(connection, job.id):
+            return _Following.PLAN
+        waiting = await part_records.with_status(connection, job.id, "waiting")
+        await self._release_headers(connection, job, [part for part in waiting if not part.is_closing])
+        if not await part_records.only_closing_is_left(connection, job.id):
+            return _Following.TELL
+        closing = next((part for part in waiting if part.is_closing), None)
+        if closing is None:
+            return _Following.FINISH if await part_records.all_done(connection, job.id) else _Following.TELL
+        if await self._release_closing(connection, job, closing):
+            return _Following.TELL
+        await job_records.begin_anew(connection, job.id)
+        return _Following.START_OVER
+
+    async def _follow(self, job: Job, following: _Following) -> None:
+        """Do what follows from a change that is committed."""
+        match following:
+            case _Following.NOTHING:
+                return
+            case _Following.TELL:
+                await self._teller.tell(job.id)
+            case _Following.FINISH:
+                await self._ending.finish(job)
+            case _Following.PLAN:
+                await self._planner.plan(job.id)
+            case _Following.START_OVER:
+                await self._ending.clean_up(job)
+                await self._planner.plan(job.id)
+            case _Following.CLEAN_UP:
+                await self._ending.clean_up(job)
+                await self._teller.tell(job.id)
 
     async def _release_headers(self, connection: Connection, job: Job, waiting: Sequence[PartRow]) -> None:
         """Send the parts with headers of large entries whose remaining data is in the store by now."""
@@ -225,7 +254,7 @@ class Jobs:
             if part.slice_of is not None and behind is not None:
                 task = results.with_tail(part.task, part.slice_of, behind)
                 await part_records.release(connection, task)
-                await self._dispatcher.send_task(job, task, part.attempts)
+                await self._dispatcher.send_task(job, task)
 
     async def _release_closing(self, connection: Connection, job: Job, closing: PartRow) -> bool:
         """Send the part with the directory; return False if a checksum of the catalogue turned out wrong."""
@@ -246,5 +275,5 @@ class Jobs:
         checksums = {entry: file.crc32 for entry, file in files.items() if file.crc32 is not None} | large
         task = results.with_checksums(closing.task, checksums)
         await part_records.release(connection, task)
-        await self._dispatcher.send_task(job, task, closing.attempts)
+        await self._dispatcher.send_task(job, task)
         return True

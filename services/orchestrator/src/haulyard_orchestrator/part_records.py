@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import asyncpg
+from msgspec.structs import replace
 
 from haulyard_chassis.database import Connection
 from haulyard_chassis.store import UploadedPart
@@ -35,7 +36,6 @@ task"""
 
 
 def _part(row: asyncpg.Record) -> PartRow:
-    task = decode(row["task"], PartTask)
     return PartRow(
         number=row["number"],
         status=row["status"],
@@ -47,7 +47,7 @@ def _part(row: asyncpg.Record) -> PartRow:
         slice_crc32=row["slice_crc32"],
         attempts=row["attempts"],
         data_bytes=row["data_bytes"],
-        task=task,
+        task=replace(decode(row["task"], PartTask), attempt=row["attempts"]),
     )
 
 

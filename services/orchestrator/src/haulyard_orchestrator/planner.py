@@ -12,7 +12,7 @@ from haulyard_orchestrator import job_records, part_records
 from haulyard_orchestrator.dispatch import Dispatcher
 from haulyard_orchestrator.ending import Ending
 from haulyard_orchestrator.job_records import Job
-from haulyard_orchestrator.planning import FoundFile, LostFile, Plan, make_plan, with_upload
+from haulyard_orchestrator.planning import FoundFile, LostFile, Plan, PlannedPart, make_plan, with_upload
 from haulyard_orchestrator.retry import RetryPolicy
 from haulyard_orchestrator.sources import Sources
 from haulyard_orchestrator.telling import Teller
@@ -89,15 +89,14 @@ class Planner:
         upload_id = None
         if len(plan.parts) > 1:
             upload_id = await self._store.create_upload(self._rules.bucket, key, content_type=_ZIP)
-        if not await self._record_plan(job, plan, lost, key, upload_id):
+        parts = [with_upload(part, upload_id) for part in plan.parts]
+        if not await self._record_plan(job, plan, parts, lost, key, upload_id):
             # Another replica planned it, or it is over: theirs counts.
             if upload_id is not None:
                 await self._store.abort_upload(self._rules.bucket, key, upload_id=upload_id)
             return
         log.info("job planned", parts=len(plan.parts), bytes=plan.size, lost=len(lost), generation=job.generation)
-        async with self._pool.acquire() as connection:
-            queued = await part_records.with_status(connection, job_id, "queued")
-        await self._dispatcher.send(job, queued)
+        await self._dispatcher.send(job, [part.task for part in parts if not part.waits])
         await self._teller.tell(job_id, planned=True)
 
     def _make_plan(self, job: Job, found: Sequence[FoundFile], lost: Sequence[LostFile], key: str) -> Plan:
@@ -113,7 +112,13 @@ class Planner:
         )
 
     async def _record_plan(
-        self, job: Job, plan: Plan, lost: Sequence[LostFile], key: str, upload_id: str | None
+        self,
+        job: Job,
+        plan: Plan,
+        parts: Sequence[PlannedPart],
+        lost: Sequence[LostFile],
+        key: str,
+        upload_id: str | None,
     ) -> bool:
         async with self._pool.acquire() as connection, connection.transaction():
             now = await job_records.lock(connection, job.id)
@@ -124,5 +129,5 @@ class Planner:
             await job_records.store_plan(
                 connection, now, plan, lost, bucket=self._rules.bucket, key=key, upload_id=upload_id
             )
-            await part_records.insert(connection, [with_upload(part, upload_id) for part in plan.parts])
+            await part_records.insert(connection, parts)
         return True
