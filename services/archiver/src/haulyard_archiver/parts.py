@@ -115,6 +115,7 @@ class PartMaker:
         gate = asyncio.Semaphore(self._readers)
         reads: list[asyncio.Task[SliceCrc]] = []
         through = 0
+        failures: tuple[Exception, ...] = ()
         try:
             async with asyncio.TaskGroup() as group:
                 for start, piece in _placed(task, entries):
@@ -124,7 +125,9 @@ class PartMaker:
                         if isinstance(entries[piece.entry].source, ObjectSource):
                             through += piece.length
         except* PartError as errors:
-            raise errors.exceptions[0] from errors
+            failures = errors.exceptions
+        if failures:  # raised out here: early releases of Python 3.11 put what is raised in there into a group again
+            raise failures[0]
         slices = tuple(read.result() for read in reads)
         checksums = _checksums(entries, slices)
         for start, piece in _placed(task, entries):
