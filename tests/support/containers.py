@@ -1,104 +1,111 @@
 """The four servers in containers, for machines with an engine: ``HAULYARD_TEST_INFRA=containers``.
 
-Images are chosen by ``HAULYARD_TEST_<NATS|POSTGRES|VALKEY|S3>_IMAGE``.
+A server whose address is set in the environment is used as it is, and none is started for it. Images are chosen by
+``HAULYARD_TEST_<NATS|POSTGRES|VALKEY|S3>_IMAGE``; that of S3 has to take VersityGW's arguments and variables.
 """
 
 import os
 import secrets
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from testcontainers.core.container import DockerContainer
+from testcontainers.core.wait_strategies import ExecWaitStrategy, HttpWaitStrategy, LogMessageWaitStrategy
+from testcontainers.core.waiting_utils import WaitStrategy
 
-_READY = 60.0
-_S3_PORT = 7070
-
-
-def _image(kind: str, default: str) -> str:
-    return os.environ.get(f"HAULYARD_TEST_{kind}_IMAGE", default)
-
-
-def _wait(answers: Callable[[], bool], name: str) -> None:
-    deadline = time.monotonic() + _READY
-    while not answers():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{name} did not answer within {_READY} s")
-        time.sleep(0.2)
-
-
-def _http_answers(url: str) -> Callable[[], bool]:
-    def ask() -> bool:
-        try:
-            urllib.request.urlopen(url, timeout=2).close()
-        except urllib.error.HTTPError:
-            return True  # it answers, if only to say that we may not
-        except OSError:
-            return False
-        return True
-
-    return ask
+_READY = 60  # seconds, without those that pulling an image takes
+_S3_KEYS = ("HAULYARD_S3_ACCESS_KEY", "HAULYARD_S3_SECRET_KEY", "HAULYARD_S3_REGION")
+_REGION = "us-east-1"
 
 
 @contextmanager
 def running_containers() -> Iterator[dict[str, str]]:
-    """Start the four servers and yield the variables that tell a service where they are."""
-    password = secrets.token_hex(16)
+    """Start the servers that have no address yet and yield the variables that tell a service where all four are."""
+    start: dict[str, Callable[[ExitStack], dict[str, str]]] = {
+        "HAULYARD_NATS_URL": _start_nats,
+        "HAULYARD_POSTGRES_DSN": _start_postgres,
+        "HAULYARD_REDIS_URL": _start_valkey,
+        "HAULYARD_S3_ENDPOINT": _start_s3,
+    }
+    given = {name: os.environ[name] for name in start if os.environ.get(name)}
+    if "HAULYARD_S3_ENDPOINT" in given:
+        given |= {name: os.environ[name] for name in _S3_KEYS if os.environ.get(name)}
     with ExitStack() as stack:
-        config = stack.enter_context(_nats_config())
-        nats = stack.enter_context(
-            DockerContainer(_image("NATS", "nats:2"))
-            .with_volume_mapping(str(config), "/etc/nats/test.conf", "ro")
-            .with_command("-c /etc/nats/test.conf")
-            .with_exposed_ports(4222, 8222)
-        )
-        postgres = stack.enter_context(
-            DockerContainer(_image("POSTGRES", "postgres:18"))
-            .with_env("POSTGRES_PASSWORD", password)
-            .with_env("POSTGRES_DB", "haulyard")
-            .with_exposed_ports(5432)
-        )
-        valkey = stack.enter_context(
-            DockerContainer(_image("VALKEY", "valkey/valkey:9"))
-            .with_command(f"valkey-server --appendonly yes --requirepass {password}")
-            .with_exposed_ports(6379)
-        )
-        s3 = stack.enter_context(
-            DockerContainer(_image("S3", "versity/versitygw"))
-            .with_env("ROOT_ACCESS_KEY", "haulyard")
-            .with_env("ROOT_SECRET_KEY", password)
-            .with_command("posix /tmp")
-            .with_exposed_ports(_S3_PORT)
-        )
-        host = nats.get_container_host_ip()
-        endpoint = f"http://{host}:{s3.get_exposed_port(_S3_PORT)}"
-        _wait(_http_answers(f"http://{host}:{nats.get_exposed_port(8222)}/healthz?js-enabled-only=true"), "nats")
-        _wait(_http_answers(endpoint), "s3")
-        ready = "database system is ready to accept connections"
-        _wait(lambda: sum(stream.decode().count(ready) for stream in postgres.get_logs()) > 1, "postgres")
-        yield {
-            "HAULYARD_NATS_URL": f"nats://{host}:{nats.get_exposed_port(4222)}",
-            "HAULYARD_POSTGRES_DSN": f"postgresql://postgres:{password}@{host}:{postgres.get_exposed_port(5432)}/haulyard",
-            "HAULYARD_REDIS_URL": f"redis://:{password}@{host}:{valkey.get_exposed_port(6379)}/0",
-            "HAULYARD_S3_ENDPOINT": endpoint,
-            "HAULYARD_S3_ACCESS_KEY": "haulyard",
-            "HAULYARD_S3_SECRET_KEY": password,
-            "HAULYARD_S3_REGION": "us-east-1",
-        }
+        found = {"HAULYARD_S3_REGION": _REGION} | given
+        for name in [name for name in start if name not in given]:
+            found |= start[name](stack)
+        yield found
 
 
-@contextmanager
-def _nats_config() -> Iterator[Path]:
+def _start_nats(stack: ExitStack) -> dict[str, str]:
+    password = secrets.token_hex(16)
+    # Copied, not mounted: the engine may be on another machine.
+    config = f"""\
+http: 8222
+max_payload: 8MB
+authorization {{ user: haulyard, password: "{password}" }}
+jetstream {{ store_dir: /tmp/nats, sync_interval: always }}
+"""
+    container = (
+        _container("NATS", "nats:2", HttpWaitStrategy(8222, "/healthz?js-enabled-only=true"))
+        .with_copy_into_container(config.encode(), "/etc/nats/test.conf")
+        .with_command("-c /etc/nats/test.conf")
+        .with_exposed_ports(4222, 8222)
+    )
+    stack.enter_context(container)
+    return {"HAULYARD_NATS_URL": f"nats://haulyard:{password}@{_address(container, 4222)}"}
 
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "test.conf"
-        path.write_text(
-            "http: 8222\nmax_payload: 8MB\njetstream { store_dir: /tmp/nats, sync_interval: always }\n", "utf-8"
-        )
-        path.chmod(0o644)
-        Path(folder).chmod(0o755)
-        yield path
+
+def _start_postgres(stack: ExitStack) -> dict[str, str]:
+    password = secrets.token_hex(16)
+    # The server that creates the database listens on no TCP port; the one that answers there is the one to stay.
+    ready = ExecWaitStrategy(["pg_isready", "--host=127.0.0.1", "--username=postgres"])
+    container = (
+        _container("POSTGRES", "postgres:18", ready)
+        .with_env("POSTGRES_PASSWORD", password)
+        .with_env("POSTGRES_DB", "haulyard")
+        .with_command("postgres -c max_connections=200")
+        .with_exposed_ports(5432)
+    )
+    stack.enter_context(container)
+    return {"HAULYARD_POSTGRES_DSN": f"postgresql://postgres:{password}@{_address(container, 5432)}/haulyard"}
+
+
+def _start_valkey(stack: ExitStack) -> dict[str, str]:
+    password = secrets.token_hex(16)
+    container = (
+        _container("VALKEY", "valkey/valkey:9", LogMessageWaitStrategy("Ready to accept connections"))
+        .with_command(f"valkey-server --appendonly yes --requirepass {password}")
+        .with_exposed_ports(6379)
+    )
+    stack.enter_context(container)
+    return {"HAULYARD_REDIS_URL": f"redis://:{password}@{_address(container, 6379)}/0"}
+
+
+def _start_s3(stack: ExitStack) -> dict[str, str]:
+    password = secrets.token_hex(16)
+    # It answers, if only to say that we may not.
+    ready = HttpWaitStrategy(7070).for_status_code_matching(lambda status: status > 0)
+    container = (
+        _container("S3", "versity/versitygw:latest", ready)
+        .with_env("ROOT_ACCESS_KEY", "haulyard")
+        .with_env("ROOT_SECRET_KEY", password)
+        .with_command("posix /tmp")
+        .with_exposed_ports(7070)
+    )
+    stack.enter_context(container)
+    return {
+        "HAULYARD_S3_ENDPOINT": f"http://{_address(container, 7070)}",
+        "HAULYARD_S3_ACCESS_KEY": "haulyard",
+        "HAULYARD_S3_SECRET_KEY": password,
+    }
+
+
+def _container(kind: str, image: str, ready: WaitStrategy) -> DockerContainer:
+    """Return a container that has started once it is ready; if it never is, the error quotes its log."""
+    chosen = os.environ.get(f"HAULYARD_TEST_{kind}_IMAGE") or image
+    return DockerContainer(chosen).waiting_for(ready.with_startup_timeout(_READY).with_poll_interval(0.2))
+
+
+def _address(container: DockerContainer, port: int) -> str:
+    return f"{container.get_container_host_ip()}:{container.get_exposed_port(port)}"

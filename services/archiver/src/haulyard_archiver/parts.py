@@ -112,23 +112,7 @@ class PartMaker:
             raise PartError(ErrorCode.INTERNAL, f"a packed part of {task.size} bytes is more than {MAX_PACKED}")
         buffer = bytearray(task.size)
         view = memoryview(buffer)
-        gate = asyncio.Semaphore(self._readers)
-        reads: list[asyncio.Task[SliceCrc]] = []
-        through = 0
-        failures: tuple[Exception, ...] = ()
-        try:
-            async with asyncio.TaskGroup() as group:
-                for start, piece in _placed(task, entries):
-                    if isinstance(piece, DataPiece):
-                        target = view[start : start + piece.length]
-                        reads.append(group.create_task(self._fill(target, piece, entries[piece.entry], gate)))
-                        if isinstance(entries[piece.entry].source, ObjectSource):
-                            through += piece.length
-        except* PartError as errors:
-            failures = errors.exceptions
-        if failures:  # raised out here: early releases of Python 3.11 put what is raised in there into a group again
-            raise failures[0]
-        slices = tuple(read.result() for read in reads)
+        slices = await self._read_all(task, entries, view)
         checksums = _checksums(entries, slices)
         for start, piece in _placed(task, entries):
             if isinstance(piece, HeaderPiece):
@@ -136,13 +120,32 @@ class PartMaker:
                 buffer[start : start + len(header)] = header
             elif isinstance(piece, DirectoryPiece):
                 listed = [_entry(entry, checksums) for entry in task.entries]
-                offsets = [entry.offset for entry in task.entries]
-                end = directory_at(listed, offsets, piece.offset)
-                buffer[start:] = end
-        if len(buffer) != task.size:
-            raise PartError(ErrorCode.INTERNAL, f"the part has {len(buffer)} bytes instead of {task.size}")
+                end = directory_at(listed, [entry.offset for entry in task.entries], piece.offset)
+                if start + len(end) != task.size:
+                    raise PartError(ErrorCode.INTERNAL, f"the part is {start + len(end)} bytes, planned {task.size}")
+                view[start:] = end
         etag = await self._write(task, in_chunks(view))
+        through = sum(found.length for found in slices if isinstance(entries[found.entry].source, ObjectSource))
         return MadePart(etag, slices, through)
+
+    async def _read_all(
+        self, task: PartTask, entries: Mapping[int, TaskEntry], view: memoryview
+    ) -> tuple[SliceCrc, ...]:
+        """Read all data of a part to its places, several files at a time; return what it is, in order."""
+        gate = asyncio.Semaphore(self._readers)
+        failures: tuple[Exception, ...] = ()
+        try:
+            async with asyncio.TaskGroup() as group:
+                reads = [
+                    group.create_task(self._fill(view[start : start + piece.length], piece, entries[piece.entry], gate))
+                    for start, piece in _placed(task, entries)
+                    if isinstance(piece, DataPiece)
+                ]
+        except* PartError as errors:
+            failures = errors.exceptions
+        if failures:  # raised out here: early releases of Python 3.11 put what is raised in there into a group again
+            raise failures[0]
+        return tuple(read.result() for read in reads)
 
     async def _fill(self, target: memoryview, piece: DataPiece, entry: TaskEntry, gate: asyncio.Semaphore) -> SliceCrc:
         """Read a slice into its place and return its CRC-32."""
