@@ -14,11 +14,13 @@ from support.client import ApiClient
 
 @pytest.fixture(scope="session")
 async def stack(running_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    """The services of one installation: gateway, orchestrator, two archivers, notifier."""
+    """The services of one installation: gateway, two orchestrators, two archivers, notifier."""
     root: Path = tmp_path_factory.mktemp("stack")
     own = {name: value for name, value in running_env.items() if "PUBLIC" not in name}
     quick = {"HAULYARD_STALE_SECONDS": "5"}
     specs = [replace(spec, env={**own, **quick}, prefer_port=None) for spec in default_services()]
+    # Replicas take turns with messages and may both finish the same job.
+    specs += [replace(spec, name="orchestrator-2") for spec in specs if spec.name == "orchestrator"]
     async with running_stack(root, env=own, services=specs) as running:
         yield running
 

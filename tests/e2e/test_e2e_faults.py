@@ -73,12 +73,13 @@ async def test_a_killed_archiver_only_delays_a_job_of_a_gigabyte(
     await check_gigabyte(api, job["job_id"], digests)
 
 
-async def test_a_killed_orchestrator_only_delays_a_job(api: ApiClient, stack: Stack) -> None:
+async def test_killed_orchestrators_only_delay_a_job(api: ApiClient, stack: Stack) -> None:
     data = noise(PIECE)
     ids = [await api.upload(f"{n}.bin", data) for n in range(3)]
     job = await api.initiate(*ids)
     await api.wait_for_bytes(job["job_id"], 1)
-    await stack.processes["orchestrator"].kill()
+    await asyncio.gather(stack.processes["orchestrator"].kill(), stack.processes["orchestrator-2"].kill())
+    await restart(stack, stack.processes["orchestrator-2"])
     await restart(stack, stack.processes["orchestrator"])
     assert (await api.wait(job["job_id"]))["status"] == "completed"
     assert list(members(await api.download(job["job_id"])).values()) == [sha256(data)] * 3

@@ -175,7 +175,7 @@ class Topology:
             stream=self.jobs.name,
             durable="orchestrator-requests",
             filters=(f"{self.namespace}.jobs.requested.*.*",),
-            ack_wait=30.0,
+            ack_wait=15.0,
             max_deliver=8,
         )
 
@@ -186,7 +186,7 @@ class Topology:
             stream=self.jobs.name,
             durable="orchestrator-control",
             filters=(f"{self.namespace}.jobs.control.*",),
-            ack_wait=30.0,
+            ack_wait=15.0,
             max_deliver=8,
         )
 
@@ -197,7 +197,7 @@ class Topology:
             stream=self.results.name,
             durable="orchestrator-results",
             filters=(f"{self.namespace}.results.*",),
-            ack_wait=30.0,
+            ack_wait=15.0,
             max_deliver=20,
         )
 
@@ -209,7 +209,7 @@ class Topology:
             stream=self.events.name,
             durable="notifier-webhooks",
             filters=tuple(f"{self.namespace}.events.v1.*.{kind}" for kind in ended),
-            ack_wait=30.0,
+            ack_wait=15.0,
             max_deliver=20,
         )
 
