@@ -38,22 +38,40 @@ UNAVAILABLE: tuple[type[Exception], ...] = (
 )
 """What asyncpg raises when the database is away, as opposed to a statement that is wrong."""
 
+_CONNECT_TIMEOUT = 5.0
 _STATEMENT_TIMEOUT = 30.0
 _MIGRATION_LOCK = 0x6861756C  # "haul"
 _RETRY = 1.0
+
+
+async def _leave_as_it_is(_: Connection) -> None:
+    """Nothing of ours sets anything for a session, so there is nothing to reset: one round trip less each time."""
+
+
+async def open_pool(settings: ServiceSettings, *, name: str, lazily: bool = False) -> Pool:
+    """Open a pool of connections.
+
+    Args:
+        settings: where PostgreSQL is.
+        name: how PostgreSQL lists the connections.
+        lazily: connect when the pool is first used, for a service that can start without the database.
+    """
+    return await asyncpg.create_pool(
+        settings.postgres_dsn.get_secret_value(),
+        min_size=0 if lazily else 1,
+        max_size=settings.postgres_pool,
+        timeout=_CONNECT_TIMEOUT,
+        command_timeout=_STATEMENT_TIMEOUT,
+        server_settings={"application_name": name},
+        reset=_leave_as_it_is,
+    )
 
 
 async def connect_database(settings: ServiceSettings, *, name: str) -> Pool:
     """Open a pool, waiting until PostgreSQL is there."""
     while True:
         try:
-            return await asyncpg.create_pool(
-                settings.postgres_dsn.get_secret_value(),
-                min_size=1,
-                max_size=settings.postgres_pool,
-                command_timeout=_STATEMENT_TIMEOUT,
-                server_settings={"application_name": name},
-            )
+            return await open_pool(settings, name=name)
         except UNAVAILABLE as error:
             log.warning("database not there yet", error=repr(error))
             await asyncio.sleep(_RETRY)

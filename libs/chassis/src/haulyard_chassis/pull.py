@@ -144,6 +144,8 @@ class SlotPuller:
         for number, lane in enumerate(self._lanes):
             if self._free <= 0:
                 return  # what a poll brought meanwhile took the last slot
+            if asyncio.get_running_loop().time() < lane.polled_until:
+                continue  # nothing is there: the poll that waits would have brought it
             taken = await self._sweep(number, lane)
             if lane.refused:
                 lane.refused = False
@@ -175,8 +177,6 @@ class SlotPuller:
         One may come in each: with more lanes than slots, what cannot be worked on is handed back at once.
         """
         if self._polls is None:
-            for lane in self._lanes:
-                lane.polled_until = 0.0
             self._polls = await self._client.subscribe(f"{self._client.new_inbox()}.*", cb=self._on_polled)
         inbox = self._polls.subject.removesuffix(".*")
         now = asyncio.get_running_loop().time()
@@ -229,6 +229,8 @@ class SlotPuller:
         if self._free <= 0:
             self._withdraw(self._polls)
             self._polls = None
+            for lane in self._lanes:
+                lane.polled_until = 0.0
 
     def _withdraw(self, subscription: Subscription | None) -> None:
         """End requests that wait at the broker, by leaving their inbox; what is on its way still arrives."""

@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-import asyncpg
 from faststream.nats import NatsBroker
 from litestar import Litestar
 from nats.aio.client import Client
@@ -13,7 +12,7 @@ from redis.asyncio import Redis
 from haulyard_chassis.app import make_app
 from haulyard_chassis.broker import PUBLISH_TIMEOUT, connect_broker, ensure_topology
 from haulyard_chassis.consume import Intake, make_broker, subscribe
-from haulyard_chassis.database import Pool
+from haulyard_chassis.database import Pool, open_pool
 from haulyard_chassis.egress import egress_session
 from haulyard_chassis.health import Health
 from haulyard_chassis.identity import Tickets, TokenVerifier
@@ -36,7 +35,6 @@ from haulyard_notifier.webhooks.sender import SenderSettings, WebhookSender
 from haulyard_notifier.webhooks.signature import signing_key
 
 _NAME = "haulyard-notifier"
-_CONNECT_TIMEOUT = 5.0
 
 _DESCRIPTION = """
 Follow a job while it happens: server-sent events here, or the same messages on the WebSocket `/ws/jobs/{job_id}`.
@@ -103,7 +101,7 @@ async def _start(app: Litestar, settings: NotifierSettings, connections: _Connec
     store = ObjectStore(settings)  # never opened: signing a link asks nobody
     connections.cache = cache = connect_cache(settings.redis_url.get_secret_value())
     stack.push_async_callback(cache.aclose)
-    connections.pool = pool = await _pool(settings)
+    connections.pool = pool = await open_pool(settings, name=_NAME, lazily=True)
     stack.callback(pool.terminate)
     connections.nats = client = await connect_broker(settings, name=_NAME, on_reconnect=reconnected)
     stack.push_async_callback(client.close)
@@ -131,18 +129,6 @@ async def _start(app: Litestar, settings: NotifierSettings, connections: _Connec
     )
     await _start_webhooks(settings, topology, Deliveries(pool), store, stack)
     stack.enter_context(on_termination(hub.end_all))
-
-
-async def _pool(settings: NotifierSettings) -> Pool:
-    """Return a pool that connects when it is first used: live updates work while the record is away."""
-    return await asyncpg.create_pool(
-        settings.postgres_dsn.get_secret_value(),
-        min_size=0,
-        max_size=settings.postgres_pool,
-        timeout=_CONNECT_TIMEOUT,
-        command_timeout=30.0,
-        server_settings={"application_name": _NAME},
-    )
 
 
 async def _start_webhooks(
