@@ -14,38 +14,22 @@ from haulyard_devstack.ceph_packages import CephPrograms
 from haulyard_devstack.errors import DevstackError
 from haulyard_devstack.ports import LOOPBACK, MESSENGER_RANGE
 from haulyard_devstack.process import Command, Probe
-from haulyard_devstack.server import Place, Server
+from haulyard_devstack.s3_endpoint import S3Endpoint
+from haulyard_devstack.server import Place
 
-_REGION = "us-east-1"
 _USER = "haulyard"
 
 
-class CephServer(Server):
+class CephServer(S3Endpoint):
     """The object store: `ceph-mon`, `ceph-osd` and `radosgw`."""
 
-    name = "s3"
     follow_logs = False  # hundreds of lines about a cluster's inner life, at every level
 
     def __init__(self, place: Place, options: CephOptions) -> None:
         super().__init__(place)
         self._options = options
-        self._port = 0
         self._cluster = self.data / "cluster"
         self._config = self.data / "ceph.conf"
-
-    @property
-    def address(self) -> str:
-        """The S3 endpoint."""
-        return f"http://{LOOPBACK}:{self._port}"
-
-    def environment(self) -> dict[str, str]:
-        """Return the endpoint, the keys and the region."""
-        return {
-            "HAULYARD_S3_ENDPOINT": self.address,
-            "HAULYARD_S3_ACCESS_KEY": self.kept.secret("access-key", 10),
-            "HAULYARD_S3_SECRET_KEY": self.kept.secret("secret-key", 20),
-            "HAULYARD_S3_REGION": _REGION,
-        }
 
     async def _start(self) -> None:
         programs = await ceph_packages.obtain(self.place.cache)

@@ -15,6 +15,7 @@ from haulyard_devstack.nats import NatsServer
 from haulyard_devstack.postgres import PostgresServer
 from haulyard_devstack.process import ManagedProcess
 from haulyard_devstack.s3 import s3_server
+from haulyard_devstack.s3_endpoint import REGION
 from haulyard_devstack.server import Place, Server
 from haulyard_devstack.valkey import ValkeyServer
 
@@ -30,7 +31,6 @@ ADDRESS_OF = {
 }
 """The variable that holds each server's address. Where it is set, the embedded server is not started."""
 _S3_EXTRAS = ("HAULYARD_S3_ACCESS_KEY", "HAULYARD_S3_SECRET_KEY", "HAULYARD_S3_REGION")
-_DEFAULT_REGION = "us-east-1"
 
 
 class DirectoryLock:
@@ -166,7 +166,7 @@ class Infra:
             addresses |= {name: self._env[name] for name in _S3_EXTRAS if self._env.get(name)}
         for server in self._servers.values():
             addresses |= server.environment()
-        addresses.setdefault("HAULYARD_S3_REGION", _DEFAULT_REGION)
+        addresses.setdefault("HAULYARD_S3_REGION", REGION)
         return addresses
 
     def addresses(self) -> dict[str, str]:

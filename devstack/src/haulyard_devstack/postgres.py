@@ -12,7 +12,7 @@ from haulyard_devstack import binaries, tool
 from haulyard_devstack.identity import start_ticks
 from haulyard_devstack.ports import LOOPBACK
 from haulyard_devstack.process import Command
-from haulyard_devstack.server import Place, Server
+from haulyard_devstack.server import Server
 from haulyard_devstack.unprivileged import Disguise, find_disguise
 
 _USER = "haulyard"
@@ -42,10 +42,6 @@ class PostgresServer(Server):
     """The record."""
 
     name = "postgres"
-
-    def __init__(self, place: Place) -> None:
-        super().__init__(place)
-        self._port = 0
 
     @property
     def address(self) -> str:

@@ -13,6 +13,7 @@ from haulyard_devstack.ceph_config import CephOptions
 from haulyard_devstack.errors import DevstackError
 from haulyard_devstack.ports import LOOPBACK
 from haulyard_devstack.process import Command
+from haulyard_devstack.s3_endpoint import S3Endpoint
 from haulyard_devstack.server import Place, Server
 
 DEFAULT_IMAGE = "versity/versitygw:latest"
@@ -57,14 +58,12 @@ def find_engine() -> str | None:
     return None
 
 
-class ContainerS3(Server):
+class ContainerS3(S3Endpoint):
     """An S3 server in a container.
 
     `HAULYARD_S3_IMAGE`, `HAULYARD_S3_IMAGE_ARGS` and `HAULYARD_S3_IMAGE_PORT` choose the image, its arguments and its
     port. The keys are passed under the names that VersityGW (`ROOT_…`) and MinIO (`MINIO_…`) know.
     """
-
-    name = "s3"
 
     def __init__(self, place: Place, engine: str, env: Mapping[str, str]) -> None:
         super().__init__(place)
@@ -73,21 +72,6 @@ class ContainerS3(Server):
         self._args = shlex.split(env.get("HAULYARD_S3_IMAGE_ARGS") or DEFAULT_IMAGE_ARGS)
         self._inner_port = int(env.get("HAULYARD_S3_IMAGE_PORT") or DEFAULT_IMAGE_PORT)
         self._container = "haulyard-s3-" + hashlib.sha256(str(place.root).encode()).hexdigest()[:12]
-        self._port = 0
-
-    @property
-    def address(self) -> str:
-        """The S3 endpoint."""
-        return f"http://{LOOPBACK}:{self._port}"
-
-    def environment(self) -> dict[str, str]:
-        """Return the endpoint, the keys and the region."""
-        return {
-            "HAULYARD_S3_ENDPOINT": self.address,
-            "HAULYARD_S3_ACCESS_KEY": self.kept.secret("access-key", 10),
-            "HAULYARD_S3_SECRET_KEY": self.kept.secret("secret-key", 20),
-            "HAULYARD_S3_REGION": "us-east-1",
-        }
 
     def run_argv(self) -> list[str]:
         """Return the command that runs the container in the foreground; the keys are named, their values inherited."""

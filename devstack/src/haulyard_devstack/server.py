@@ -51,6 +51,8 @@ class Server(ABC):
         self.kept = Remembered(self.data / "remembered.json")
         self.processes: dict[str, ManagedProcess] = {}
         """The children in the order they were started."""
+        self._port = 0
+        """Where clients connect, once it has started."""
         self._turn = asyncio.Lock()
 
     @property

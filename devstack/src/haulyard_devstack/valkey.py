@@ -3,7 +3,7 @@
 from haulyard_devstack import binaries, probes
 from haulyard_devstack.ports import LOOPBACK
 from haulyard_devstack.process import Command
-from haulyard_devstack.server import Place, Server
+from haulyard_devstack.server import Server
 
 
 def render_config(*, port: int, directory: str, password: str) -> str:
@@ -27,10 +27,6 @@ class ValkeyServer(Server):
     """The cache."""
 
     name = "valkey"
-
-    def __init__(self, place: Place) -> None:
-        super().__init__(place)
-        self._port = 0
 
     @property
     def address(self) -> str:

@@ -215,8 +215,11 @@ class StateReading:
     """Those of ``cache``, ``record`` and ``broker`` that were asked and did not answer."""
 
 
-def _is_fresh(document: JobDocument) -> bool:
-    return datetime.now(UTC) - document.updated_at < FRESH
+def _is_believed(cached: JobDocument, *, at_least: int, sure: bool) -> bool:
+    """Whether what the cache says needs no asking the record."""
+    if cached.sequence < at_least:
+        return False
+    return cached.status in TERMINAL or (not sure and datetime.now(UTC) - cached.updated_at < FRESH)
 
 
 class JobState:
@@ -232,15 +235,16 @@ class JobState:
         self._stream = stream
         self._topology = topology
 
-    async def read(self, job_id: str) -> JobDocument | None:
+    async def read(self, job_id: str, *, at_least: int = 0) -> JobDocument | None:
         """Return the state, or None if there is no such job; see `look_up`."""
-        return (await self.look_up(job_id)).document
+        return (await self.look_up(job_id, at_least=at_least)).document
 
-    async def look_up(self, job_id: str, *, sure: bool = False) -> StateReading:
+    async def look_up(self, job_id: str, *, at_least: int = 0, sure: bool = False) -> StateReading:
         """Return the state, and which places could not be asked.
 
         Args:
             job_id: the job.
+            at_least: a sequence that the job is known to have reached: do not believe a cache that is behind it.
             sure: do not believe the cache that a job is not over, however fresh that is.
 
         Raises:
@@ -248,7 +252,7 @@ class JobState:
         """
         away: list[str] = []
         cached = await self._from_cache(job_id, away)
-        if cached is not None and (cached.status in TERMINAL or (not sure and _is_fresh(cached))):
+        if cached is not None and _is_believed(cached, at_least=at_least, sure=sure):
             return StateReading(cached)
         recorded = await self._from_record(job_id, away)
         if recorded is not None:

@@ -90,3 +90,8 @@ class JobDocument(Message, frozen=True, kw_only=True):
     size_bytes: int | None = None
     archive: ArchiveLocation | None = None
     """Set once the archive is complete."""
+
+    @property
+    def failed_files(self) -> tuple[int, ...]:
+        """Ids of the files that could not be archived."""
+        return tuple(file.file_id for file in self.files if file.status is FileStatus.FAILED)

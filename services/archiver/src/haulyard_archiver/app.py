@@ -20,16 +20,23 @@ from haulyard_contracts import ErrorCode, Failure, PartDone, PartFailed, PartTas
 log = get_logger(__name__)
 
 
+class _Runtime:
+    """What exists only while the service runs."""
+
+    publisher: Publisher
+
+
 def create_app(settings: ArchiverSettings) -> Litestar:
     """Return the application: health over HTTP, and the work over the broker while it runs."""
     topology = Topology(settings.namespace)
     store = ObjectStore(settings, connections=settings.archiver_slots * (settings.archiver_readers + 1))
     maker = PartMaker(store, readers=settings.archiver_readers)
     broker = make_broker(settings, name="haulyard-archiver")
+    runtime = _Runtime()
 
     async def report(task: PartTask, result: PartDone | PartFailed, trace: dict[str, str]) -> None:
         outcome = "done" if isinstance(result, PartDone) else "failed"
-        await Publisher(broker.config.connection_state.connection).publish(
+        await runtime.publisher.publish(
             topology.result(task.job_id),
             result,
             message_id=f"{task.job_id}:{task.generation}:{task.number}:{task.attempt}:{outcome}",
@@ -75,6 +82,7 @@ def create_app(settings: ArchiverSettings) -> Litestar:
         try:
             client = await broker.connect()
             await ensure_topology(client, topology, replicas=settings.nats_replicas)
+            runtime.publisher = Publisher(client)
             await broker.start()
             yield
         finally:

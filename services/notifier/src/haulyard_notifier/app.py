@@ -26,7 +26,7 @@ from haulyard_notifier.live.desk import LiveDesk, open_desk
 from haulyard_notifier.live.event_stream import job_events
 from haulyard_notifier.live.hub import Hub
 from haulyard_notifier.live.presence import Presence
-from haulyard_notifier.live.sources import NatsEvents, StateReader
+from haulyard_notifier.live.sources import NatsEvents
 from haulyard_notifier.live.websocket import job_socket
 from haulyard_notifier.settings import NotifierSettings
 from haulyard_notifier.webhooks.deliveries import Deliveries
@@ -108,7 +108,7 @@ async def _start(app: Litestar, settings: NotifierSettings, connections: _Connec
     await ensure_topology(client, topology, replicas=settings.nats_replicas)
 
     state = JobState(JobCache(cache), pool, client.jetstream(timeout=PUBLISH_TIMEOUT), topology)
-    hub = Hub(NatsEvents(client, topology), StateReader(state, pool), interval=1 / settings.max_updates_per_second)
+    hub = Hub(NatsEvents(client, topology), state.read, interval=1 / settings.max_updates_per_second)
     stack.push_async_callback(hub.close)
     presence = Presence(cache)
     stack.push_async_callback(presence.farewell)

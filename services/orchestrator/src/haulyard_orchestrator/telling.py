@@ -7,7 +7,6 @@ from haulyard_chassis.logs import get_logger
 from haulyard_contracts import (
     TERMINAL,
     EventType,
-    FileStatus,
     JobDocument,
     JobEvent,
     JobStatus,
@@ -87,5 +86,5 @@ def event_of(document: JobDocument, *, planned: bool) -> JobEvent:
         error=document.error,
         filename=document.filename if completed else None,
         size_bytes=document.size_bytes if completed else None,
-        failed_files=tuple(file.file_id for file in document.files if file.status is FileStatus.FAILED),
+        failed_files=document.failed_files,
     )

@@ -1,4 +1,4 @@
-"""Where the hub's events and states come from: NATS, and the cache, record and broker behind `JobState`."""
+"""Where the hub's events come from: NATS."""
 
 from collections.abc import Awaitable, Callable
 
@@ -6,10 +6,8 @@ import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from haulyard_chassis.database import UNAVAILABLE, Pool
-from haulyard_chassis.job_state import JobState, JobStateUnavailableError, load_document
 from haulyard_chassis.logs import get_logger
-from haulyard_contracts import JobDocument, JobEvent, Topology, UndecodableMessageError, decode
+from haulyard_contracts import JobEvent, Topology, UndecodableMessageError, decode
 from haulyard_notifier.live.hub import EventsUnavailableError
 
 log = get_logger(__name__)
@@ -57,31 +55,3 @@ class NatsEvents:
             except (nats.errors.Error, OSError) as error:
                 log.info("subscription not confirmed", job_id=job_id, error=repr(error))
         return unsubscribe
-
-
-class StateReader:
-    """Reads a job's state, and asks the record when the cache is known to be behind.
-
-    Args:
-        state: cache, record and broker.
-        pool: of the record.
-    """
-
-    def __init__(self, state: JobState, pool: Pool) -> None:
-        self._state = state
-        self._pool = pool
-
-    async def __call__(self, job_id: str, *, at_least: int) -> JobDocument | None:
-        """See `haulyard_notifier.live.hub.ReadState`."""
-        document = await self._state.read(job_id)
-        if document is None or document.sequence >= at_least:
-            return document
-        try:
-            async with (
-                self._pool.acquire() as connection,
-                connection.transaction(isolation="repeatable_read", readonly=True),
-            ):
-                recorded = await load_document(connection, job_id)
-        except UNAVAILABLE as error:
-            raise JobStateUnavailableError("record") from error
-        return max((one for one in (document, recorded) if one is not None), key=lambda one: one.sequence)

@@ -7,7 +7,6 @@ from haulyard_contracts import (
     TERMINAL,
     ArchiveLocation,
     Failure,
-    FileStatus,
     JobDocument,
     JobEvent,
     JobStatus,
@@ -50,7 +49,7 @@ def state_of_document(document: JobDocument) -> LiveState:
         error=document.error,
         filename=document.filename,
         size_bytes=document.size_bytes,
-        failed_files=tuple(file.file_id for file in document.files if file.status is FileStatus.FAILED),
+        failed_files=document.failed_files,
         archive=document.archive,
     )
 
