@@ -97,19 +97,20 @@ def create_app(settings: OrchestratorSettings) -> Litestar:
 
 
 async def _prepare_buckets(store: ObjectStore, settings: OrchestratorSettings) -> None:
-    """Create the buckets and their rules; a store that refuses a rule still takes archives."""
-    buckets = (settings.archive_bucket, settings.files_bucket)
+    """Create the buckets, and the rules for archives; a store that refuses a rule still takes archives.
+
+    The rules of the files bucket are the gateway's: two that set them would each undo the other's.
+    """
     while True:
         try:
-            for bucket in buckets:
+            for bucket in (settings.archive_bucket, settings.files_bucket):
                 await store.ensure_bucket(bucket)
             break
         except StoreUnavailableError as error:
             log.warning("store not there yet", error=str(error))
             await asyncio.sleep(_RETRY)
     try:
-        for bucket in buckets:
-            await store.set_cors(bucket, origins=settings.store_cors_origins)
+        await store.set_cors(settings.archive_bucket, origins=settings.store_cors_origins)
         await store.set_lifecycle(
             settings.archive_bucket, expire_days=settings.archive_days, abort_upload_days=_ABORT_UPLOAD_DAYS
         )

@@ -35,7 +35,7 @@ class OrchestratorSettings(ServiceSettings):
     planning_slots: int = Field(16, ge=1, le=1000, description="Jobs that are planned at the same time.")
     source_lookups: int = Field(16, ge=1, le=100, description="Sources of one job that are looked up at the same time.")
     store_cors_origins: CommaList = Field(
-        ("*",), description="Web origins, comma separated, whose pages may use presigned links to the store."
+        ("*",), description="Web origins, comma separated, whose pages may download archives by presigned links."
     )
 
     @property
