@@ -1,6 +1,8 @@
 """An orchestrator without its loops: every step is called by the test, on real servers."""
 
 import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -8,29 +10,35 @@ from typing import Any
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 
-from haulyard_archiver.parts import PartError, PartMaker
+from haulyard_archiver.app import failed
+from haulyard_archiver.parts import PartMaker
+from haulyard_archiver.preparing import Preparer
+from haulyard_archiver.reading import PartError, Reader
 from haulyard_chassis.database import Pool
 from haulyard_chassis.job_state import JobCache, load_document
-from haulyard_chassis.store import ObjectStore
+from haulyard_chassis.origin import Origin
+from haulyard_chassis.store import ObjectStore, PendingUpload
 from haulyard_contracts import (
-    Failure,
     JobDocument,
     JobEvent,
     JobRequested,
     PartDone,
     PartFailed,
     PartTask,
+    PrepareDone,
+    PrepareTask,
+    Result,
+    Task,
     Topology,
     decode,
 )
 from haulyard_orchestrator.jobs import Jobs
+from haulyard_orchestrator.planner import Rules
 from haulyard_zipline import Limits
 
 MIB = 1024 * 1024
 LIMITS = Limits(packed_part=10 * MIB, body_part=6 * MIB, single_put=1 * MIB)
 """Small, so that a few megabytes already make many parts; the store asks for 5 MiB."""
-
-Result = PartDone | PartFailed
 
 
 @dataclass
@@ -38,8 +46,12 @@ class World:
     """Everything a job touches."""
 
     jobs: Jobs
+    rules: Rules
+    make_jobs: Callable[..., Jobs]
+    """Makes an orchestrator whose rules differ."""
     pool: Pool
     store: ObjectStore
+    origin: Origin
     client: Client
     stream: JetStreamContext
     topology: Topology
@@ -48,10 +60,40 @@ class World:
     files_bucket: str
     contents: dict[int, bytes] = field(default_factory=dict)
 
+    @contextmanager
+    def other_rules(self, **changes: Any) -> Iterator[None]:
+        """Let another orchestrator go on."""
+        before, self.jobs = self.jobs, self.make_jobs(**changes)
+        try:
+            yield
+        finally:
+            self.jobs = before
+
+    async def add_url(self, url: str, *, name: str, owner: str | None = "user") -> int:
+        """Register a source that is not in the store."""
+        file_id: int = await self.pool.fetchval(
+            "INSERT INTO files (owner_id, url, name) VALUES ($1, $2, $3) RETURNING id", owner, url, name
+        )
+        return file_id
+
     async def add_file(
-        self, data: bytes, *, name: str | None = None, owner: str | None = "user", crc32: int | None = None
+        self,
+        data: bytes,
+        *,
+        name: str | None = None,
+        owner: str | None = "user",
+        crc32: int | None = None,
+        is_believed: bool = False,
     ) -> int:
-        """Put an object into the store and register it."""
+        """Put an object into the store and register it.
+
+        Args:
+            data: what it holds.
+            name: in archives.
+            owner: whose it is; None: everybody's.
+            crc32: what the catalogue has, right or wrong.
+            is_believed: let the catalogue know the object, so that planning does not look at it.
+        """
         key = secrets.token_hex(8)
         etag = await self.store.put(self.files_bucket, key, data, size=len(data), content_type="text/plain")
         file_id: int = await self.pool.fetchval(
@@ -66,12 +108,27 @@ class World:
         )
         assert etag
         self.contents[file_id] = data
+        if is_believed:
+            info = await self.store.head(self.files_bucket, key)
+            await self.pool.execute(
+                "UPDATE files SET size_bytes = $2, etag = $3, modified_at = $4 WHERE id = $1",
+                file_id,
+                info.size,
+                info.etag,
+                info.modified,
+            )
         return file_id
+
+    async def replace_file(self, file_id: int, data: bytes) -> None:
+        """Put another object where a file's was; the catalogue is not told."""
+        key = await self.key_of(file_id)
+        await self.store.put(self.files_bucket, key, data, size=len(data), content_type="text/plain")
+        self.contents[file_id] = data
 
     async def key_of(self, file_id: int) -> str:
         return str(await self.pool.fetchval("SELECT key FROM files WHERE id = $1", file_id))
 
-    async def request(self, *file_ids: int, user: str = "user", priority: int = 5) -> JobRequested:
+    async def request(self, *file_ids: int, user: str = "user", priority: int = 5, **wishes: Any) -> JobRequested:
         """Accept a job, as if its message had come."""
         request = JobRequested(
             job_id=f"job_{secrets.token_hex(8)}",
@@ -79,26 +136,32 @@ class World:
             file_ids=file_ids,
             created_at=datetime.now(UTC),
             priority=priority,
+            **wishes,
         )
         await self.jobs.accept(request, traceparent=None)
         return request
 
-    async def tasks(self, job_id: str) -> list[PartTask]:
+    async def tasks(self, job_id: str) -> list[Task]:
         """Return the tasks of a job that are in the lanes now, without taking them out."""
         info = await self.stream.stream_info(self.topology.tasks.name, subjects_filter=self.topology.tasks_of(job_id))
         found = []
         for subject in info.state.subjects or {}:
             message = await self.stream.get_last_msg(self.topology.tasks.name, subject)
-            found.append(decode(message.data or b"", PartTask))
+            found.append(decode(message.data or b"", Task))
         return sorted(found, key=lambda task: task.number)
 
-    async def take(self, task: PartTask) -> None:
+    async def parts(self, job_id: str) -> list[PartTask]:
+        """Return those that make parts."""
+        return [task for task in await self.tasks(job_id) if isinstance(task, PartTask)]
+
+    async def take(self, task: Task) -> None:
         """Take a task out of its lane, as its acknowledgement does."""
-        subject = f"{self.topology.namespace}.tasks.*.*.{task.job_id}.{task.generation}.{task.number}"
+        subject = f"{self.topology.namespace}.tasks.*.{task.kind}.{task.job_id}.{task.generation}.{task.number}"
         await self.stream.purge_stream(self.topology.tasks.name, subject=subject)
 
-    async def make(self, task: PartTask) -> Result:
-        """Make a part as an archiver does, and return its result."""
+    async def make(self, task: Task) -> Result:
+        """Do a task as an archiver does, and return its result."""
+        reader = Reader(self.store, self.origin)
         common: dict[str, Any] = {
             "job_id": task.job_id,
             "generation": task.generation,
@@ -106,16 +169,31 @@ class World:
             "attempt": task.attempt,
         }
         try:
-            made = await PartMaker(self.store, readers=4).make(task)
+            if isinstance(task, PrepareTask):
+                prepared = await Preparer(self.store, reader).prepare(task)
+                return PrepareDone(**common, ranges=prepared.ranges, bytes_through=prepared.bytes_through)
+            made = await PartMaker(self.store, reader, readers=4).make(task)
         except PartError as error:
-            return PartFailed(**common, failure=Failure(code=error.code, message=str(error)), entry=error.entry)
-        return PartDone(**common, etag=made.etag, size=task.size, slices=made.slices, bytes_through=made.bytes_through)
+            return failed(task, error)
+        return PartDone(
+            **common,
+            etag=made.etag,
+            size=task.size,
+            slices=made.slices,
+            bytes_through=made.bytes_through,
+            bytes_copied=made.bytes_copied,
+            checksum=made.checksum,
+            whole=task.upload_id is None,
+        )
 
     async def report(self, result: Result) -> None:
-        if isinstance(result, PartDone):
-            await self.jobs.part_done(result)
-        else:
-            await self.jobs.part_failed(result)
+        match result:
+            case PartDone():
+                await self.jobs.part_done(result)
+            case PrepareDone():
+                await self.jobs.preparation_done(result)
+            case PartFailed():
+                await self.jobs.part_failed(result)
 
     async def work(self, job_id: str) -> list[Result]:
         """Make and report what is in the lanes until nothing is left."""
@@ -150,6 +228,15 @@ class World:
         await subscription.unsubscribe()
         return events
 
-    async def uploads(self, job_id: str) -> list[str]:
+    async def pending(self, job_id: str) -> list[PendingUpload]:
         """Return the multipart uploads of a job that are still open."""
-        return [upload.key for upload in await self.store.pending_uploads(self.bucket, prefix=f"{job_id}/")]
+        key = await self.pool.fetchval("SELECT archive_key FROM download_jobs WHERE id = $1", job_id)
+        return await self.store.pending_uploads(self.bucket, prefix=key or "none")
+
+    async def uploads(self, job_id: str) -> list[str]:
+        """Return their keys."""
+        return [upload.key for upload in await self.pending(job_id)]
+
+    async def staged(self, job_id: str) -> list[str]:
+        """Return the staging objects of a job."""
+        return [each.key async for each in self.store.list_objects(self.bucket, prefix=f"staging/{job_id}/")]

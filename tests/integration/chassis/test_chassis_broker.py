@@ -20,10 +20,10 @@ from haulyard_chassis.broker import (
     ensure_topology,
 )
 from haulyard_chassis.settings import ServiceSettings
-from haulyard_contracts import JobControl, Retention, Topology
+from haulyard_contracts import JobAction, JobControl, Retention, Topology
 from haulyard_devstack import Infra
 
-CANCEL = JobControl(job_id="job_1", action="cancel", requested_at=datetime(2026, 11, 24, tzinfo=UTC))
+CANCEL = JobControl(job_id="job_1", action=JobAction.CANCEL, requested_at=datetime(2026, 11, 24, tzinfo=UTC))
 
 
 async def test_streams_may_be_made_twice_and_by_all_at_once(client: Client, topology: Topology) -> None:
@@ -92,12 +92,12 @@ async def test_the_callers_headers_are_not_changed(publisher: Publisher, topolog
 async def test_a_subject_is_taken_until_its_message_is_acknowledged(
     publisher: Publisher, stream: JetStreamContext, topology: Topology
 ) -> None:
-    subject = topology.job_control("job_1")
+    subject = topology.job_control("job_1", JobAction.CANCEL)
     await ensure_consumer(stream, topology.control_consumer)
     await publisher.publish(subject, CANCEL, message_id="m1")
     with pytest.raises(AlreadyPendingError, match=subject):
         await publisher.publish(subject, CANCEL, message_id="m2")
-    await publisher.publish(topology.job_control("job_2"), CANCEL, message_id="m3")
+    await publisher.publish(topology.job_control("job_2", JobAction.CANCEL), CANCEL, message_id="m3")
 
     consumer = await stream.pull_subscribe_bind(topology.control_consumer.durable, stream=topology.jobs.name)
     (message, *_) = await consumer.fetch(2, timeout=5)
@@ -148,4 +148,4 @@ async def test_a_message_that_the_broker_will_never_take_is_not_called_unavailab
 ) -> None:
     too_large = b"x" * (client.max_payload + 1)
     with pytest.raises(MessageTooLargeError, match=str(client.max_payload)):
-        await Publisher(client).publish_raw(topology.job_control("job_1"), too_large, {})
+        await Publisher(client).publish_raw(topology.job_control("job_1", JobAction.CANCEL), too_large, {})

@@ -17,7 +17,7 @@ from haulyard_chassis import consume
 from haulyard_chassis.broker import Publisher, ensure_consumer
 from haulyard_chassis.consume import Delivery, Intake, RetryLater, current_delivery, make_broker, subscribe
 from haulyard_chassis.settings import ServiceSettings
-from haulyard_contracts import ConsumerSpec, JobControl, TaskKind, Topology, encode
+from haulyard_contracts import ConsumerSpec, JobAction, JobControl, TaskKind, Topology, encode
 from haulyard_devstack import Infra
 
 WAIT = 30.0
@@ -82,7 +82,7 @@ def lanes(settings: ServiceSettings, topology: Topology) -> Service:
 
 
 def message(name: str) -> JobControl:
-    return JobControl(job_id=name, action="cancel", requested_at=datetime(2026, 11, 24, tzinfo=UTC))
+    return JobControl(job_id=name, action=JobAction.CANCEL, requested_at=datetime(2026, 11, 24, tzinfo=UTC))
 
 
 async def send(publisher: Publisher, topology: Topology, name: str, **headers: str) -> None:

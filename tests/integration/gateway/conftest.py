@@ -83,6 +83,8 @@ async def settings(infra_env: dict[str, str], wires: dict[str, Wire]) -> Gateway
             "postgres_dsn": wires["postgres"].url,
             "redis_url": wires["redis"].url,
             "cors_origins": "https://app.example.com",
+            "rate_limit_per_minute": 0,
+            "max_jobs_per_user": 0,
         }
     )
 
@@ -90,6 +92,7 @@ async def settings(infra_env: dict[str, str], wires: dict[str, Wire]) -> Gateway
 @asynccontextmanager
 async def serve(settings: GatewaySettings, *, user: str = "alice") -> AsyncIterator[httpx.AsyncClient]:
     """Start a gateway in this loop and yield a client of it."""
+    assert settings.jwt_secret is not None
     app: Any = create_app(settings)
     started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     stop = asyncio.Event()

@@ -3,21 +3,27 @@
 import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from haulyard_chassis.broker import Publisher, connect_broker, ensure_topology
 from haulyard_chassis.database import connect_database, migrate
+from haulyard_chassis.egress import LOOPBACK
 from haulyard_chassis.job_state import JobCache, connect_cache
+from haulyard_chassis.origin import Origin, origin_session
 from haulyard_chassis.store import ObjectStore
+from haulyard_chassis.store_profile import probe
 from haulyard_contracts import Topology
 from haulyard_orchestrator.jobs import Jobs
 from haulyard_orchestrator.planner import Rules
+from haulyard_orchestrator.preparing import Blocks
 from haulyard_orchestrator.retry import RetryPolicy
 from haulyard_orchestrator.settings import OrchestratorSettings
 from haulyard_orchestrator.sources import Sources
-from support.world import LIMITS, World
+from support.world import LIMITS, MIB, World
 
 
 @pytest.fixture(scope="session")
@@ -49,26 +55,39 @@ async def world(settings: OrchestratorSettings) -> AsyncIterator[World]:
         redis = connect_cache(settings.redis_url.get_secret_value())
         stack.push_async_callback(redis.aclose)
         stream = client.jetstream(timeout=5)
+        session = origin_session(LOOPBACK)
+        stack.push_async_callback(session.close)
+        origin = Origin(session)
         cache = JobCache(redis)
-        jobs = Jobs(
-            pool=pool,
-            store=store,
-            publisher=Publisher(client),
-            stream=stream,
-            cache=cache,
-            topology=topology,
-            sources=Sources(pool, store, lookups=8),
-            rules=Rules(
-                bucket=settings.archive_bucket,
-                limits=LIMITS,
-                retry=RetryPolicy(attempts=3, first_delay=0.001),
-                keep=timedelta(days=7),
-            ),
+        rules = Rules(
+            bucket=settings.archive_bucket,
+            files_bucket=settings.files_bucket,
+            limits=LIMITS,
+            retry=RetryPolicy(attempts=3, first_delay=0.001),
+            keep=timedelta(days=7),
+            store=await probe(store, settings.archive_bucket),
+            blocks=Blocks(deflate=12 * MIB, digest=6 * MIB),
         )
+
+        def make_jobs(**changes: Any) -> Jobs:
+            return Jobs(
+                pool=pool,
+                store=store,
+                publisher=Publisher(client),
+                stream=stream,
+                cache=cache,
+                topology=topology,
+                sources=Sources(pool, store, origin, lookups=8),
+                rules=replace(rules, **changes),
+            )
+
         yield World(
-            jobs=jobs,
+            jobs=make_jobs(),
+            rules=rules,
+            make_jobs=make_jobs,
             pool=pool,
             store=store,
+            origin=origin,
             client=client,
             stream=stream,
             topology=topology,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from haulyard_chassis import store
+from haulyard_chassis import store_requests
 from haulyard_chassis.settings import ServiceSettings
 from haulyard_chassis.store import ObjectStore
 
@@ -18,7 +18,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 @pytest.fixture
 def standing_in(monkeypatch: pytest.MonkeyPatch) -> Callable[[Handler], AbstractAsyncContextManager[ObjectStore]]:
     """Makes a client of a store that does what a handler does; its tries follow each other at once."""
-    monkeypatch.setattr(store, "_FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(store_requests, "FIRST_PAUSE", 0.0)
     return _standing_in
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from haulyard_chassis.egress import LOOPBACK, parse_networks
 from haulyard_chassis.settings import ServiceSettings, SettingsError, load_settings, load_settings_or_exit
 
 NEEDED = {
@@ -60,6 +61,10 @@ def test_every_missing_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
         ("HAULYARD_NATS_REPLICAS", "0"),
         ("HAULYARD_POSTGRES_POOL", "0"),
         ("HAULYARD_SHUTDOWN_GRACE", "0"),
+        ("HAULYARD_EGRESS_NETWORKS", "10.0.0.1/8"),
+        ("HAULYARD_EGRESS_NETWORKS", "10.0.0.0/8,inside"),
+        ("HAULYARD_SOURCE_HOSTS", "https://files.example.com"),
+        ("HAULYARD_BEHIND_TLS", "perhaps"),
     ],
 )
 def test_a_wrong_value_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
@@ -72,6 +77,20 @@ def test_a_list_that_is_no_json_is_a_settings_error_too(monkeypatch: pytest.Monk
     monkeypatch.setenv("HAULYARD_ORIGINS", "[not json")
     with pytest.raises(SettingsError, match="origins"):
         load_settings(ListSettings)
+
+
+def test_networks_and_hosts_are_comma_separated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HAULYARD_EGRESS_NETWORKS", "10.1.0.0/16, fd00::/8,")
+    monkeypatch.setenv("HAULYARD_SOURCE_HOSTS", "files.example.com,*.example.com:8443")
+    settings = load_settings(ServiceSettings)
+    assert settings.allowed_networks == parse_networks(["10.1.0.0/16", "fd00::/8"])
+    assert settings.source_hosts == ("files.example.com", "*.example.com:8443")
+
+
+def test_only_in_development_this_machine_may_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings(ServiceSettings).allowed_networks == ()
+    monkeypatch.setenv("HAULYARD_ENVIRONMENT", "development")
+    assert load_settings(ServiceSettings).allowed_networks == LOOPBACK
 
 
 def test_secrets_show_in_no_form() -> None:

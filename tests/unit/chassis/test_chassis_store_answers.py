@@ -1,13 +1,20 @@
 """Answers of a store that misbehaves: what is tried again, what is not, and what is not believed."""
 
+import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 import pytest
 from aiohttp import web
 
+from haulyard_chassis import store, store_requests
 from haulyard_chassis.store import (
+    AccessDeniedError,
+    CopiedPart,
     ObjectChangedError,
+    ObjectNotFoundError,
     ObjectStore,
     StoreRefusedError,
     StoreUnavailableError,
@@ -165,3 +172,137 @@ async def test_a_read_that_fails_inside_an_upload_comes_out_as_the_reads_error(s
     async with standing_in(half) as client, client.read("b", "k", etag='"e"', offset=0, length=10) as chunks:
         with pytest.raises(StoreUnavailableError, match="GET b/k: the store sent 5 of 10 bytes"):
             await client.put("b", "copy", chunks, size=10, content_type="x/y")
+
+
+COPIED = "<CopyPartResult><ETag>&quot;e&quot;</ETag></CopyPartResult>"
+
+
+async def copy(client: ObjectStore, **other: Any) -> CopiedPart:
+    request: dict[str, Any] = {
+        "upload_id": "u",
+        "number": 7,
+        "source_bucket": "from",
+        "source_key": "a b/ä+.txt",
+        "etag": '"s"',
+        "offset": 10,
+        "length": 20,
+    }
+    return await client.copy_part("b", "k", **{**request, **other})
+
+
+async def test_a_copy_names_its_source(standing_in: StandIn) -> None:
+    seen: list[tuple[str, dict[str, str]]] = []
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        named = {name: value for name, value in request.headers.items() if name.startswith("x-amz-copy")}
+        seen.append((request.path_qs, named))
+        return web.Response(text=COPIED)
+
+    async with standing_in(handler) as client:
+        assert await copy(client) == CopiedPart('"e"', None)
+    assert seen == [
+        (
+            "/b/k?partNumber=7&uploadId=u",
+            {
+                "x-amz-copy-source": "/from/a%20b/%C3%A4%2B.txt",
+                "x-amz-copy-source-if-match": '"s"',
+                "x-amz-copy-source-range": "bytes=10-29",
+            },
+        )
+    ]
+
+
+@pytest.mark.parametrize("begins", ["", " \n \n", '<?xml version="1.0"?>'])
+async def test_a_copy_that_fails_after_it_seemed_to_succeed_is_tried_again(standing_in: StandIn, begins: str) -> None:
+    late = f"{begins}<Error><Code>InternalError</Code></Error>"
+    handler, seen = answers(lambda: web.Response(text=late), lambda: web.Response(text=COPIED))
+    async with standing_in(handler) as client:
+        assert (await copy(client)).etag == '"e"'
+    assert len(seen) == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind", "tries"),
+    [
+        (200, "InternalError", StoreUnavailableError, 4),
+        (200, "Unheard", StoreUnavailableError, 4),
+        (200, "PreconditionFailed", ObjectChangedError, 1),
+        (200, "NoSuchKey", ObjectNotFoundError, 1),
+        (412, "PreconditionFailed", ObjectChangedError, 1),
+        (404, "NoSuchKey", ObjectNotFoundError, 1),
+        (404, "NoSuchUpload", UploadGoneError, 1),
+        (403, "AccessDenied", AccessDeniedError, 1),
+        (501, "NotImplemented", StoreRefusedError, 1),
+        (400, "InvalidArgument", StoreRefusedError, 1),
+        (503, "SlowDown", StoreUnavailableError, 4),
+    ],
+)
+async def test_a_copy_that_fails_says_what_to_do(
+    standing_in: StandIn, status: int, code: str, kind: type[Exception], tries: int
+) -> None:
+    handler, seen = answers(lambda: web.Response(status=status, text=f"<Error><Code>{code}</Code></Error>"))
+    async with standing_in(handler) as client:
+        with pytest.raises(kind, match=code):
+            await copy(client)
+    assert len(seen) == tries
+
+
+@pytest.mark.parametrize("body", ["", "<html>", "<CopyPartResult/>"])
+async def test_an_answer_that_tells_nothing_of_a_copy_is_not_believed(standing_in: StandIn, body: str) -> None:
+    handler, _ = answers(lambda: web.Response(text=body))
+    async with standing_in(handler) as client:
+        with pytest.raises(StoreUnavailableError):
+            await copy(client)
+
+
+async def test_a_copy_may_take_longer_than_other_answers_but_not_for_ever(
+    standing_in: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_requests, "_SILENCE", 0.05)
+    over = asyncio.Event()
+
+    async def slow(request: web.Request) -> web.StreamResponse:
+        if request.query["partNumber"] == "1":
+            await asyncio.sleep(0.3)
+            return web.Response(text=COPIED)
+        await over.wait()
+        return web.Response()
+
+    async with standing_in(slow) as client:
+        assert (await copy(client, number=1)).etag == '"e"'
+        monkeypatch.setattr(store, "COPY_GRACE", 0.1)
+        with pytest.raises(StoreUnavailableError, match="no copy after 0 s"):
+            await copy(client, number=2)
+        over.set()
+
+
+async def test_no_bytes_are_not_copied(standing_in: StandIn) -> None:
+    handler, seen = answers(web.Response)
+    async with standing_in(handler) as client:
+        with pytest.raises(ValueError, match="at least one byte"):
+            await copy(client, length=0)
+    assert seen == []
+
+
+async def test_what_could_not_be_deleted_is_told_after_all_was_tried(standing_in: StandIn) -> None:
+    asked: list[list[str]] = []
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        keys = re.findall("<Key>(.*?)</Key>", await request.text())
+        asked.append(keys or [request.path])
+        left = "".join(f"<Error><Key>{key}</Key><Code>AccessDenied</Code></Error>" for key in keys if key.endswith("7"))
+        return web.Response(text=f"<DeleteResult>{left}</DeleteResult>")
+
+    async with standing_in(handler) as client:
+        with pytest.raises(AccessDeniedError, match=": 7: AccessDenied") as raised:
+            await client.delete_all("b", [str(n) for n in range(1001)] + ["odd\x01"])
+    assert [len(keys) for keys in asked] == [1000, 1, 1]
+    assert asked[2] == ["/b/odd\x01"]  # XML cannot name it
+    assert raised.value.__notes__ == ["100 objects were not deleted"]
+
+
+async def test_nothing_to_delete_asks_nothing(standing_in: StandIn) -> None:
+    handler, seen = answers(web.Response)
+    async with standing_in(handler) as client:
+        await client.delete_all("b", [])
+    assert seen == []

@@ -2,10 +2,13 @@
 
 import base64
 import struct
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from urllib.parse import unquote, urlsplit
+from xml.etree import ElementTree as ET
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from haulyard_chassis.store import (
     AccessDeniedError,
@@ -14,12 +17,26 @@ from haulyard_chassis.store import (
     StoreError,
     StoreRefusedError,
     StoreUnavailableError,
+    UploadedPart,
     UploadGoneError,
-    _error,
-    _object_info,
-    _url,
     content_disposition,
 )
+from haulyard_chassis.store_errors import error_of
+from haulyard_chassis.store_wire import (
+    completion,
+    copied_part,
+    decoded_crc32,
+    deletion,
+    encoded_crc32,
+    object_info,
+    objects_in,
+    path_of,
+    query_of,
+    undeleted_in,
+    uploads_in,
+    url_of,
+)
+from haulyard_chassis.store_xml import can_hold, written
 
 HEAD = {
     "Content-Length": "9",
@@ -75,15 +92,15 @@ def test_a_name_cannot_break_out_of_its_header(filename: str) -> None:
     ],
 )
 def test_a_key_becomes_a_path_that_leads_to_it(key: str, path: str) -> None:
-    url = _url("http://store:1", "b", key, {})
+    url = url_of("http://store:1", path_of("b", key), "")
     assert url == f"http://store:1{path}"
     assert unquote(urlsplit(url).path) == (f"/b/{key}" if key else "/b")
 
 
 def test_a_query_is_encoded_as_the_signature_wants_it() -> None:
-    assert _url("http://s", "b", "k", {"uploads": "", "prefix": "a b/ä~+"}) == (
-        "http://s/b/k?uploads=&prefix=a%20b%2F%C3%A4~%2B"
-    )
+    query = query_of({"uploads": "", "prefix": "a b/ä~+"})
+    assert query == "prefix=a%20b%2F%C3%A4~%2B&uploads="
+    assert url_of("http://s", "/b/k", query) == f"http://s/b/k?{query}"
 
 
 def crc(value: int) -> str:
@@ -102,11 +119,11 @@ def crc(value: int) -> str:
     ],
 )
 def test_a_checksum_counts_only_if_it_is_of_the_whole_object(headers: dict[str, str], expected: int | None) -> None:
-    assert _object_info({**HEAD, **headers}).crc32 == expected
+    assert object_info({**HEAD, **headers}).crc32 == expected
 
 
 def test_the_headers_describe_the_object() -> None:
-    info = _object_info(HEAD)
+    info = object_info(HEAD)
     assert (info.size, info.etag, info.content_type) == (9, '"e"', "text/plain")
     assert info.modified == datetime(2026, 11, 24, 12, tzinfo=UTC)
 
@@ -141,9 +158,108 @@ def answer(code: str) -> bytes:
         (503, b"<html>not XML", StoreUnavailableError),
         (301, answer("PermanentRedirect"), StoreRefusedError),
         (200, answer("SlowDown"), StoreUnavailableError),
+        (500, answer("PreconditionFailed"), ObjectChangedError),
+        (500, answer("NoSuchKey"), ObjectNotFoundError),
+        (501, answer("NotImplemented"), StoreRefusedError),
+        (501, b"", StoreRefusedError),
+        (500, answer("NotImplemented"), StoreRefusedError),
     ],
 )
 def test_an_answer_becomes_an_error_that_says_what_to_do(status: int, body: bytes, kind: type[StoreError]) -> None:
-    error = _error(status, body, "GET b/k")
+    error = error_of(status, body, "GET b/k")
     assert type(error) is kind
     assert str(error).startswith(f"GET b/k: {status}")
+    assert error.code == (body.partition(b"<Code>")[2].partition(b"</Code>")[0].decode())
+
+
+@given(st.text())
+def test_a_text_in_xml_is_read_back_as_it_was(value: str) -> None:
+    if can_hold(value):
+        assert (ET.fromstring(f"<a>{written(value)}</a>").text or "") == value
+    else:
+        with pytest.raises((ET.ParseError, UnicodeEncodeError)):
+            ET.fromstring(f"<a>{written(value)}</a>")
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_a_crc32_is_read_back_as_it_was(value: int) -> None:
+    assert decoded_crc32(encoded_crc32(value)) == value
+
+
+def test_the_crc32_of_the_text_that_everybody_checks_with() -> None:
+    assert encoded_crc32(0xCBF43926) == "y/Q5Jg=="  # of "123456789"
+
+
+def test_only_parts_with_a_checksum_are_listed_with_one() -> None:
+    assert completion([UploadedPart(1, '"a&b"', 0xCBF43926), UploadedPart(2, "c")]) == (
+        b"<CompleteMultipartUpload>"
+        b'<Part><PartNumber>1</PartNumber><ETag>"a&amp;b"</ETag><ChecksumCRC32>y/Q5Jg==</ChecksumCRC32></Part>'
+        b"<Part><PartNumber>2</PartNumber><ETag>c</ETag></Part>"
+        b"</CompleteMultipartUpload>"
+    )
+
+
+@pytest.mark.parametrize(
+    ("checksum", "crc32"),
+    [
+        ("", None),
+        ("<ChecksumCRC32/>", None),
+        ("<ChecksumCRC32>y/Q5Jg==</ChecksumCRC32>", 0xCBF43926),
+        ("<ChecksumCRC64NVME>AAAAAAAAAAA=</ChecksumCRC64NVME>", None),
+    ],
+)
+@pytest.mark.parametrize("namespace", ["", ' xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'])
+def test_a_copied_part_has_its_checksum_where_the_store_tells_it(
+    namespace: str, checksum: str, crc32: int | None
+) -> None:
+    copied = copied_part(f"<CopyPartResult{namespace}><ETag>&quot;e&quot;</ETag>{checksum}</CopyPartResult>".encode())
+    assert (copied.etag, copied.crc32) == ('"e"', crc32)
+
+
+def test_a_listing_tells_where_it_goes_on() -> None:
+    found, more = objects_in(
+        b'<?xml version="1.0"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+        b"<EncodingType>url</EncodingType><IsTruncated>true</IsTruncated>"
+        b"<NextContinuationToken>a+b%2F=</NextContinuationToken>"
+        b"<Contents><Key>a+b%2Bc%0A/%C3%A4</Key><Size>7</Size>"
+        b"<LastModified>2026-11-24T12:00:00.000Z</LastModified></Contents></ListBucketResult>"
+    )
+    assert [(listed.key, listed.size) for listed in found] == [("a b+c\n/ä", 7)]
+    assert found[0].modified.utcoffset() == timedelta(0)
+    assert more == {"continuation-token": "a+b%2F="}
+
+
+def test_a_listing_that_is_not_encoded_is_read_as_it_is() -> None:
+    found, more = objects_in(
+        b"<ListBucketResult><Contents><Key>a+b%20</Key><Size>0</Size>"
+        b"<LastModified>2026-11-24T12:00:00Z</LastModified></Contents></ListBucketResult>"
+    )
+    assert [listed.key for listed in found] == ["a+b%20"]
+    assert more is None
+
+
+def test_the_last_page_of_uploads_has_no_next() -> None:
+    assert uploads_in(b"<R><IsTruncated>false</IsTruncated><NextKeyMarker>k</NextKeyMarker></R>") == ([], None)
+
+
+def test_keys_are_named_to_be_deleted() -> None:
+    assert deletion(["a&b", "c\r"]) == (
+        b"<Delete><Quiet>true</Quiet><Object><Key>a&amp;b</Key></Object><Object><Key>c&#13;</Key></Object></Delete>"
+    )
+
+
+def test_each_object_that_is_not_deleted_is_an_error() -> None:
+    left = "".join(
+        f"<Error><Key>{code}-key</Key><Code>{code}</Code></Error>"
+        for code in ["AccessDenied", "InternalError", "NoSuchKey", "SlowDown", "Other"]
+    )
+    errors = undeleted_in(f"<DeleteResult><Deleted/>{left}</DeleteResult>".encode(), "POST b?delete")
+    assert [type(error) for error in errors] == [
+        AccessDeniedError,
+        StoreUnavailableError,
+        StoreUnavailableError,
+        StoreRefusedError,
+    ]
+    assert str(errors[0]) == "POST b?delete: AccessDenied-key: AccessDenied"
+    assert undeleted_in(b"", "x") == []
+    assert undeleted_in(b"<DeleteResult/>", "x") == []

@@ -227,7 +227,7 @@ async def test_a_cancelled_upload_stores_nothing_and_closes_the_source(standing_
 async def test_a_body_that_never_started_is_closed_too(standing_in: StandIn) -> None:
     source = Source(b"x")
     async with standing_in(Keeper()) as client:
-        client._endpoint = "http://127.0.0.1:1"
+        client._requests._endpoint = "http://127.0.0.1:1"
         with pytest.raises(StoreUnavailableError):
             await put(client, source, 1)
     with pytest.raises(StopAsyncIteration):

@@ -1,6 +1,7 @@
 """The exact bytes of every message, both ways: a change that breaks a live reader breaks one of these."""
 
 from datetime import UTC, datetime
+from types import UnionType
 from typing import Any
 
 import msgspec
@@ -8,6 +9,7 @@ import pytest
 
 from haulyard_contracts import (
     ArchiveLocation,
+    Compression,
     DataPiece,
     DirectoryPiece,
     ErrorCode,
@@ -16,7 +18,9 @@ from haulyard_contracts import (
     FileState,
     FileStatus,
     HeaderPiece,
+    HttpSource,
     InlineSource,
+    JobAction,
     JobControl,
     JobDocument,
     JobEvent,
@@ -24,14 +28,26 @@ from haulyard_contracts import (
     JobStatus,
     Message,
     ObjectSource,
+    OnMissing,
     PartDone,
     PartFailed,
     PartTask,
+    Phase,
+    Preparation,
+    PrepareDone,
+    PreparedRange,
+    PrepareTask,
     Progress,
+    RangeToPrepare,
+    Result,
+    Segment,
+    SegmentedSource,
     SliceCrc,
+    Task,
     TaskEntry,
     TaskKind,
     UndecodableMessageError,
+    UserErasure,
     cloud_event_headers,
     decode,
     encode,
@@ -64,18 +80,36 @@ GOLDEN: list[tuple[str, Any, Message, str]] = [
             priority=9,
             filename="Übersicht.zip",
             webhook_url="https://example.com/hook",
+            compression=Compression.DEFLATE,
+            on_missing=OnMissing.FAIL,
+            retry_of="job_0",
         ),
         (
             '{"type":"job_requested.v1","job_id":"job_1","user_id":"alice","file_ids":[1],'
             '"created_at":"2026-11-24T12:00:00.250000Z","priority":9,"filename":"Übersicht.zip",'
-            '"webhook_url":"https://example.com/hook"}'
+            '"webhook_url":"https://example.com/hook","compression":"deflate","on_missing":"fail","retry_of":"job_0"}'
         ),
     ),
     (
         "job control",
         JobControl,
-        JobControl(job_id="job_1", action="cancel", requested_at=NOON),
+        JobControl(job_id="job_1", action=JobAction.CANCEL, requested_at=NOON),
         '{"type":"job_control.v1","job_id":"job_1","action":"cancel","requested_at":"2026-11-24T12:00:00.250000Z"}',
+    ),
+    (
+        "job control, delete",
+        JobControl,
+        JobControl(job_id="job_1", action=JobAction.DELETE, requested_at=NOON),
+        '{"type":"job_control.v1","job_id":"job_1","action":"delete","requested_at":"2026-11-24T12:00:00.250000Z"}',
+    ),
+    (
+        "user erasure",
+        UserErasure,
+        UserErasure(erasure_id="erasure_1", user_id="alice", requested_at=NOON),
+        (
+            '{"type":"user_erasure.v1","erasure_id":"erasure_1","user_id":"alice",'
+            '"requested_at":"2026-11-24T12:00:00.250000Z"}'
+        ),
     ),
     (
         "part task, one PUT",
@@ -139,6 +173,133 @@ GOLDEN: list[tuple[str, Any, Message, str]] = [
         ),
     ),
     (
+        "part task, a copy",
+        PartTask,
+        PartTask(
+            job_id="job_1",
+            generation=1,
+            number=2,
+            attempt=1,
+            bucket="archives",
+            key="a.zip",
+            size=6_000_000,
+            entries=(
+                TaskEntry(
+                    index=0,
+                    name="a",
+                    size=9,
+                    mtime=0,
+                    packed=8,
+                    offset=0,
+                    source=SegmentedSource(
+                        segments=(Segment(bucket="archives", key="staging/1", etag='"e"', offset=1, length=2),), start=3
+                    ),
+                ),
+                TaskEntry(
+                    index=1,
+                    name="b",
+                    size=9,
+                    mtime=0,
+                    offset=0,
+                    source=ObjectSource(bucket="files", key="k", etag='"e"', modified=4),
+                ),
+                TaskEntry(
+                    index=2, name="c", size=9, mtime=0, offset=0, source=HttpSource(url="https://a/b", validator='"v"')
+                ),
+            ),
+            pieces=(
+                HeaderPiece(entry=0, offset=1, length=2),
+                DataPiece(entry=0, offset=1, length=2),
+                DirectoryPiece(offset=9, skip=1, length=2),
+            ),
+            upload_id="u",
+            copy=True,
+            check_source=True,
+            checksum=True,
+        ),
+        (
+            '{"type":"part_task.v1","job_id":"job_1","generation":1,"number":2,"attempt":1,"bucket":"archives",'
+            '"key":"a.zip","size":6000000,"entries":[{"index":0,"name":"a","size":9,"mtime":0,"packed":8,"offset":0,'
+            '"source":{"kind":"segments","segments":[{"bucket":"archives","key":"staging/1","etag":"\\"e\\"",'
+            '"offset":1,"length":2}],"start":3}},{"index":1,"name":"b","size":9,"mtime":0,"offset":0,'
+            '"source":{"kind":"object","bucket":"files","key":"k","etag":"\\"e\\"","modified":4}},'
+            '{"index":2,"name":"c","size":9,"mtime":0,"offset":0,'
+            '"source":{"kind":"http","url":"https://a/b","validator":"\\"v\\""}}],'
+            '"pieces":[{"piece":"header","entry":0,"offset":1,"length":2},'
+            '{"piece":"data","entry":0,"offset":1,"length":2},'
+            '{"piece":"directory","offset":9,"skip":1,"length":2}],"upload_id":"u","copy":true,"check_source":true,'
+            '"checksum":true}'
+        ),
+    ),
+    (
+        "prepare task",
+        PrepareTask,
+        PrepareTask(
+            job_id="job_1",
+            generation=1,
+            number=2,
+            attempt=3,
+            action=Preparation.DEFLATE,
+            ranges=(
+                RangeToPrepare(
+                    position=0,
+                    name="a",
+                    source=ObjectSource(bucket="files", key="k", etag='"e"'),
+                    offset=5,
+                    length=6,
+                    is_last=False,
+                ),
+                RangeToPrepare(position=1, name="b", source=HttpSource(url="https://a/b")),
+            ),
+            bucket="archives",
+            key="staging/job_1/1/2",
+        ),
+        (
+            '{"type":"prepare_task.v1","job_id":"job_1","generation":1,"number":2,"attempt":3,"action":"deflate",'
+            '"ranges":[{"position":0,"name":"a","source":{"kind":"object","bucket":"files","key":"k",'
+            '"etag":"\\"e\\""},"offset":5,"length":6,"is_last":false},'
+            '{"position":1,"name":"b","source":{"kind":"http","url":"https://a/b"}}],'
+            '"bucket":"archives","key":"staging/job_1/1/2"}'
+        ),
+    ),
+    (
+        "prepare done",
+        PrepareDone,
+        PrepareDone(
+            job_id="job_1",
+            generation=1,
+            number=2,
+            attempt=3,
+            ranges=(
+                PreparedRange(
+                    position=0,
+                    offset=5,
+                    length=6,
+                    crc32=7,
+                    segment=Segment(bucket="archives", key="s", etag='"e"', offset=0, length=4),
+                ),
+                PreparedRange(position=1, offset=0, length=0, crc32=0),
+            ),
+            bytes_through=6,
+            seconds=0.5,
+        ),
+        (
+            '{"type":"prepare_done.v1","job_id":"job_1","generation":1,"number":2,"attempt":3,'
+            '"ranges":[{"position":0,"offset":5,"length":6,"crc32":7,"segment":{"bucket":"archives","key":"s",'
+            '"etag":"\\"e\\"","offset":0,"length":4}},{"position":1,"offset":0,"length":0,"crc32":0}],'
+            '"bytes_through":6,"seconds":0.5}'
+        ),
+    ),
+    (
+        "preparation failed",
+        PartFailed,
+        PartFailed(job_id="job_1", generation=1, number=2, attempt=3, failure=FAILURE, entry=4, phase=Phase.PREPARE),
+        (
+            '{"type":"part_failed.v1","job_id":"job_1","generation":1,"number":2,"attempt":3,'
+            f'"failure":{FAILURE_JSON},"entry":4,"phase":"prepare"}}'
+        ),
+    ),
+    (
         "part done, least",
         PartDone,
         PartDone(job_id="job_1", generation=1, number=2, attempt=1, etag='"e"', size=9),
@@ -156,11 +317,15 @@ GOLDEN: list[tuple[str, Any, Message, str]] = [
             size=9,
             slices=(SliceCrc(entry=0, offset=1, length=2, crc32=3),),
             bytes_through=8,
+            bytes_copied=7,
+            checksum=6,
             seconds=0.5,
+            whole=True,
         ),
         (
             '{"type":"part_done.v1","job_id":"job_1","generation":1,"number":2,"attempt":1,"etag":"\\"e\\"","size":9,'
-            '"slices":[{"entry":0,"offset":1,"length":2,"crc32":3}],"bytes_through":8,"seconds":0.5}'
+            '"slices":[{"entry":0,"offset":1,"length":2,"crc32":3}],"bytes_through":8,"bytes_copied":7,"checksum":6,'
+            '"seconds":0.5,"whole":true}'
         ),
     ),
     (
@@ -251,6 +416,11 @@ GOLDEN: list[tuple[str, Any, Message, str]] = [
             error=FAILURE,
             size_bytes=77,
             archive=ArchiveLocation(bucket="archives", key="job_1.zip"),
+            compression=Compression.DEFLATE,
+            on_missing=OnMissing.FAIL,
+            retry_of="job_0",
+            bytes_copied=6,
+            bytes_through=5,
         ),
         (
             '{"job_id":"job_1","user_id":"alice","status":"completed","sequence":9,'
@@ -259,7 +429,8 @@ GOLDEN: list[tuple[str, Any, Message, str]] = [
             f'{{"file_id":2,"status":"failed","size_bytes":null,"name":null,"error":{FAILURE_JSON}}}],'
             '"created_at":"2026-11-24T12:00:00.250000Z","updated_at":"2026-11-24T12:00:00.250000Z","priority":10,'
             '"filename":"x.zip","completed_at":"2026-11-24T12:00:00.250000Z","expires_at":"2026-11-24T12:00:00.250000Z",'
-            f'"error":{FAILURE_JSON},"size_bytes":77,"archive":{{"bucket":"archives","key":"job_1.zip"}}}}'
+            f'"error":{FAILURE_JSON},"size_bytes":77,"archive":{{"bucket":"archives","key":"job_1.zip"}},'
+            '"compression":"deflate","on_missing":"fail","retry_of":"job_0","bytes_copied":6,"bytes_through":5}'
         ),
     ),
 ]
@@ -310,14 +481,26 @@ def test_fields_with_a_default_may_be_missing_and_no_others(kind: Any, message: 
 def test_every_message_type_is_pinned() -> None:
     """All subclasses of Message are either a case above or part of one."""
     inside = {Failure, Progress, FileState, ArchiveLocation, SliceCrc, TaskEntry, ObjectSource, InlineSource}
-    inside |= {HeaderPiece, DataPiece, DirectoryPiece}
+    inside |= {HeaderPiece, DataPiece, DirectoryPiece, HttpSource, SegmentedSource, Segment}
+    inside |= {RangeToPrepare, PreparedRange}
     assert {kind for _, kind, _, _ in GOLDEN} | inside == set(Message.__subclasses__())
 
 
-@pytest.mark.parametrize("kind", [PartDone, PartFailed])
-def test_a_result_is_told_by_its_tag(kind: type[Message]) -> None:
+@pytest.mark.parametrize(
+    ("kind", "union"),
+    [
+        (PartDone, Result),
+        (PartFailed, Result),
+        (PrepareDone, Result),
+        (PartTask, Task),
+        (PrepareTask, Task),
+        (JobControl, JobControl | UserErasure),
+        (UserErasure, JobControl | UserErasure),
+    ],
+)
+def test_a_message_is_told_by_its_tag(kind: type[Message], union: UnionType) -> None:
     text = next(text for _, golden, _, text in GOLDEN if golden is kind)
-    assert type(decode(text.encode(), PartDone | PartFailed)) is kind  # type: ignore[arg-type]
+    assert type(decode(text.encode(), union)) is kind
 
 
 def test_a_message_cannot_be_changed() -> None:
@@ -325,11 +508,10 @@ def test_a_message_cannot_be_changed() -> None:
         FAILURE.message = "other"  # type: ignore[misc]
 
 
-def test_a_task_without_an_upload_is_one_put() -> None:
-    one, part = (message for _, kind, message, _ in GOLDEN if kind is PartTask)
-    assert isinstance(one, PartTask)
-    assert isinstance(part, PartTask)
-    assert (one.kind, part.kind) == (TaskKind.PUT, TaskKind.PART)
+def test_a_task_knows_what_it_makes() -> None:
+    tasks = [message for _, kind, message, _ in GOLDEN if kind in (PartTask, PrepareTask)]
+    kinds = [task.kind for task in tasks if isinstance(task, PartTask | PrepareTask)]
+    assert kinds == [TaskKind.PUT, TaskKind.PART, TaskKind.COPY, TaskKind.PREPARE]
 
 
 def test_an_event_has_cloud_event_attributes_as_headers() -> None:

@@ -10,6 +10,7 @@ from haulyard_contracts import (
     ConsumerSpec,
     ErrorCode,
     EventType,
+    JobAction,
     JobStatus,
     Retention,
     TaskKind,
@@ -52,7 +53,8 @@ def overlaps(one: str, other: str) -> bool:
 def test_the_subjects_are_those_of_the_design() -> None:
     assert TOPOLOGY.job_requested(7, "job_1") == "haulyard.jobs.requested.7.job_1"
     assert TOPOLOGY.any_job_requested("job_1") == "haulyard.jobs.requested.*.job_1"
-    assert TOPOLOGY.job_control("job_1") == "haulyard.jobs.control.job_1"
+    assert TOPOLOGY.job_control("job_1", JobAction.CANCEL) == "haulyard.jobs.control.job_1.cancel"
+    assert TOPOLOGY.user_erasure("erasure_1") == "haulyard.jobs.erase.erasure_1"
     assert TOPOLOGY.task(10, TaskKind.PUT, "job_1", 2, 3) == "haulyard.tasks.10.put.job_1.2.3"
     assert TOPOLOGY.tasks_of("job_1") == "haulyard.tasks.*.*.job_1.>"
     assert TOPOLOGY.result("job_1") == "haulyard.results.job_1"
@@ -65,7 +67,7 @@ def test_the_streams_are_those_of_the_design() -> None:
     assert [(spec.name, spec.subjects, spec.retention, spec.max_age) for spec in TOPOLOGY.streams] == [
         (
             "HAULYARD_JOBS",
-            ("haulyard.jobs.requested.*.*", "haulyard.jobs.control.*"),
+            ("haulyard.jobs.requested.*.*", "haulyard.jobs.control.*.*", "haulyard.jobs.erase.*"),
             Retention.WORK_QUEUE,
             None,
         ),
@@ -90,7 +92,8 @@ def test_no_subject_belongs_to_two_streams() -> None:
     ("subject", "stream"),
     [
         (TOPOLOGY.job_requested(1, "j"), TOPOLOGY.jobs),
-        (TOPOLOGY.job_control("j"), TOPOLOGY.jobs),
+        *((TOPOLOGY.job_control("j", action), TOPOLOGY.jobs) for action in JobAction),
+        (TOPOLOGY.user_erasure("e"), TOPOLOGY.jobs),
         *((TOPOLOGY.task(5, kind, "j", 1, 1), TOPOLOGY.tasks) for kind in TaskKind),
         (TOPOLOGY.tasks_of("j"), TOPOLOGY.tasks),
         (TOPOLOGY.result("j"), TOPOLOGY.results),
@@ -121,7 +124,8 @@ def test_consumers_of_a_work_queue_do_not_overlap() -> None:
 
 def test_every_message_of_a_work_queue_has_a_consumer() -> None:
     """What nobody consumes would stay in the queue for ever."""
-    for subject in (TOPOLOGY.job_requested(3, "j"), TOPOLOGY.job_control("j"), TOPOLOGY.result("j")):
+    wishes = [TOPOLOGY.job_control("j", action) for action in JobAction]
+    for subject in (TOPOLOGY.job_requested(3, "j"), *wishes, TOPOLOGY.user_erasure("e"), TOPOLOGY.result("j")):
         assert len([c for c in CONSUMERS if any(contains(wanted, subject) for wanted in c.filters)]) == 1
     for priority in range(1, 11):
         subject = TOPOLOGY.task(priority, TaskKind.PART, "j", 1, 1)

@@ -9,7 +9,7 @@ import pytest
 from litestar import Litestar
 from litestar.types import Receive, Send
 
-from haulyard_chassis.identity import Tickets, TokenVerifier, mint_token
+from haulyard_chassis.identity import SecretVerifier, Tickets, mint_token
 from haulyard_contracts import JobDocument, JobEvent, JobStatus, Progress
 from haulyard_notifier.live import event_stream, websocket
 from haulyard_notifier.live.access import Access
@@ -59,7 +59,7 @@ async def app() -> AsyncIterator[Litestar]:
         app,
         LiveDesk(
             hub=hub,
-            access=Access(TokenVerifier(SECRET), Tickets("t" * 32)),
+            access=Access(SecretVerifier(SECRET), Tickets("t" * 32)),
             presence=cast("Any", NoPresence()),
             store=cast("Any", None),
             download_expires=900,

@@ -5,11 +5,11 @@ import pytest
 
 from haulyard_chassis.database import migrations
 from haulyard_contracts import TERMINAL, JobStatus
-from haulyard_orchestrator.lifecycle import TRANSITIONS, IllegalTransitionError, JobAction, next_status
+from haulyard_orchestrator.lifecycle import TRANSITIONS, IllegalTransitionError, Step, next_status
 
 
-@pytest.mark.parametrize(("status", "action"), list(product(JobStatus, JobAction)))
-def test_every_pair_is_in_the_table_or_an_error(status: JobStatus, action: JobAction) -> None:
+@pytest.mark.parametrize(("status", "action"), list(product(JobStatus, Step)))
+def test_every_pair_is_in_the_table_or_an_error(status: JobStatus, action: Step) -> None:
     expected = TRANSITIONS.get((status, action))
     if expected is None:
         with pytest.raises(IllegalTransitionError, match=f"{status} cannot {action}"):
@@ -20,7 +20,7 @@ def test_every_pair_is_in_the_table_or_an_error(status: JobStatus, action: JobAc
 
 def test_a_job_that_is_over_only_expires() -> None:
     after = {(status, action) for status, action in TRANSITIONS if status in TERMINAL}
-    assert after == {(status, JobAction.EXPIRE) for status in TERMINAL - {JobStatus.EXPIRED}}
+    assert after == {(status, Step.EXPIRE) for status in TERMINAL - {JobStatus.EXPIRED}}
 
 
 def test_the_database_has_the_same_table() -> None:

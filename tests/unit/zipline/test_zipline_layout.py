@@ -5,7 +5,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, reject
+from hypothesis import given
 from hypothesis import strategies as st
 
 from haulyard_zipline import (
@@ -13,61 +13,30 @@ from haulyard_zipline import (
     Data,
     Directory,
     Entry,
+    EntryError,
     Header,
     Layout,
     Limits,
     Part,
+    Supply,
     local_header_size,
     plan,
 )
-from haulyard_zipline.records import MAX_LOCAL_HEADER_SIZE
+from unit.zipline.drawing import (
+    PLENTY,
+    assert_every_byte_once_and_in_order,
+    entry_lists,
+    is_body,
+    limits_of_any_scale,
+    plan_if_it_fits,
+    supplied_entries,
+)
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
 
-# More parts than any archive here can need.
-PLENTY = 1_000_000
-
-
-@st.composite
-def limits_of_any_scale(draw: st.DrawFn) -> Limits:
-    min_part = draw(st.integers(10, 300))
-    packed_part = 2 * min_part + draw(st.integers(0, 1_000))
-    max_part = min_part + packed_part + 2 * MAX_LOCAL_HEADER_SIZE + draw(st.integers(0, 5_000))
-    return Limits(
-        min_part=min_part,
-        max_part=max_part,
-        max_parts=draw(st.sampled_from([PLENTY, PLENTY, 1, 3, 10, 30])),
-        packed_part=packed_part,
-        body_part=draw(st.integers(min_part, min_part + 2_000)),
-        single_put=draw(st.sampled_from([0, 100, 1_000, 5_000])),
-    )
-
-
-sizes = st.one_of(st.just(0), st.integers(0, 400), st.integers(0, 10_000))
-entry_lists = st.lists(
-    st.builds(
-        Entry,
-        name=st.text("aé文😀/", min_size=1, max_size=30),
-        size=sizes,
-        crc32=st.one_of(st.none(), st.just(0)),
-        mtime=st.sampled_from([0, 2**40]),
-    ),
-    max_size=12,
-)
-
-
-def plan_if_it_fits(entries: list[Entry], limits: Limits) -> Layout:
-    try:
-        return plan(entries, limits)
-    except ArchiveTooLargeError:
-        # Only few parts allowed can be a reason, at this scale.
-        assert limits.max_parts < PLENTY
-        reject()
-
-
-def is_body(part: Part) -> bool:
-    return len(part.pieces) == 1 and isinstance(part.pieces[0], Data)
+# Entries and where their data comes from.
+Supplied = tuple[list[Entry], list[Supply] | None]
 
 
 def bodies_of(layout: Layout) -> dict[int, list[Part]]:
@@ -80,61 +49,30 @@ def bodies_of(layout: Layout) -> dict[int, list[Part]]:
     return bodies
 
 
-@given(entry_lists, limits_of_any_scale())
-def test_pieces_cover_every_byte_exactly_once_and_in_order(entries: list[Entry], limits: Limits) -> None:
-    layout = plan_if_it_fits(entries, limits)
-    expected: list[tuple[str, int, int]] = []
-    for index, entry in enumerate(entries):
-        expected.append(("header", index, 0))
-        expected += [("data", index, entry.size)] if entry.size else []
-    expected.append(("directory", 0, 0))
-
-    position = 0
-    seen: list[tuple[str, int, int]] = []
-    for number, part in enumerate(layout.parts, start=1):
-        assert part.number == number
-        assert part.start == position
-        for piece in part.pieces:
-            match piece:
-                case Header(index):
-                    assert layout.offsets[index] == position
-                    seen.append(("header", index, 0))
-                    position += local_header_size(entries[index])
-                case Data(index, offset, length):
-                    assert length > 0
-                    kind, before, read = seen[-1]
-                    if (kind, before) == ("data", index):
-                        assert offset == read
-                        seen[-1] = ("data", index, offset + length)
-                    else:
-                        assert offset == 0
-                        seen.append(("data", index, length))
-                    position += length
-                case Directory():
-                    assert layout.directory_offset == position
-                    seen.append(("directory", 0, 0))
-                    position += layout.directory_size
-        assert part.start + part.size == position
-    assert seen == expected
-    assert position == layout.size
+@given(supplied_entries(), limits_of_any_scale())
+def test_pieces_cover_every_byte_exactly_once_and_in_order(supplied: Supplied, limits: Limits) -> None:
+    entries, supplies = supplied
+    assert_every_byte_once_and_in_order(plan_if_it_fits(entries, limits, supplies), entries)
 
 
-@given(entry_lists, limits_of_any_scale())
-def test_parts_keep_the_limits(entries: list[Entry], limits: Limits) -> None:
-    layout = plan_if_it_fits(entries, limits)
+@given(supplied_entries(), limits_of_any_scale())
+def test_parts_keep_the_limits(supplied: Supplied, limits: Limits) -> None:
+    entries, supplies = supplied
+    layout = plan_if_it_fits(entries, limits, supplies)
     assert 1 <= len(layout.parts) <= limits.max_parts
     assert all(part.size <= limits.max_part for part in layout.parts)
     assert all(part.size >= limits.min_part for part in layout.parts[:-1])
 
 
-@given(entry_lists, limits_of_any_scale())
-def test_written_parts_are_bounded_while_there_are_parts_enough(entries: list[Entry], limits: Limits) -> None:
-    layout = plan(entries, replace(limits, max_parts=PLENTY, single_put=0))
+@given(supplied_entries(), limits_of_any_scale())
+def test_written_parts_are_bounded_however_few_parts_there_may_be(supplied: Supplied, limits: Limits) -> None:
+    entries, supplies = supplied
+    layout = plan_if_it_fits(entries, replace(limits, single_put=0), supplies)
     header = max(map(local_header_size, entries), default=0)
     for part in layout.parts[:-1]:
         if not is_body(part):
             assert part.size < limits.min_part + limits.packed_part + 2 * header
-    # The last holds little beside the directory, for it is done when all else is.
+    # The last holds little beside the directory, for it may have to wait for all else.
     assert layout.parts[-1].size < limits.min_part + layout.directory_size
 
 
@@ -142,7 +80,7 @@ def test_written_parts_are_bounded_while_there_are_parts_enough(entries: list[En
 def test_small_entries_are_whole_in_one_written_part(entries: list[Entry], limits: Limits) -> None:
     layout = plan(entries, replace(limits, max_parts=PLENTY))
     for entry, (first, last) in zip(entries, layout.spans, strict=True):
-        assert layout.single or (first == last) == (entry.size <= limits.packed_part)
+        assert layout.single or (first == last) == (entry.data_size <= limits.packed_part)
 
 
 @given(entry_lists, limits_of_any_scale())
@@ -153,8 +91,8 @@ def test_small_entries_share_a_part_as_long_as_they_fit(entries: list[Entry], li
         if not is_body(part) and isinstance(next_piece, Header):
             entry = entries[next_piece.entry]
             # The header of a large entry always fits, so what closed the part was a small one that did not.
-            assert entry.size <= limits.packed_part
-            assert part.size + local_header_size(entry) + entry.size > limits.packed_part
+            assert entry.data_size <= limits.packed_part
+            assert part.size + local_header_size(entry) + entry.data_size > limits.packed_part
 
 
 @given(entry_lists, limits_of_any_scale())
@@ -184,7 +122,7 @@ def test_body_parts_are_equal_slices_that_end_with_their_entry(entries: list[Ent
         assert {part.number for part in parts} == set(range(layout.spans[index][0] + 1, layout.spans[index][1] + 1))
         last = parts[-1].pieces[0]
         assert isinstance(last, Data)
-        assert last.offset + last.length == entries[index].size
+        assert last.offset + last.length == entries[index].data_size
         lengths = [part.size for part in parts]
         assert max(lengths) - min(lengths) <= 1
         total = sum(lengths)
@@ -196,9 +134,10 @@ def test_body_parts_are_equal_slices_that_end_with_their_entry(entries: list[Ent
             assert len(parts) == 1 or total > limits.body_part * (len(parts) - 1)
 
 
-@given(entry_lists, limits_of_any_scale())
-def test_an_archive_up_to_single_put_is_one_part(entries: list[Entry], limits: Limits) -> None:
-    layout = plan_if_it_fits(entries, limits)
+@given(supplied_entries(), limits_of_any_scale())
+def test_an_archive_up_to_single_put_is_one_part(supplied: Supplied, limits: Limits) -> None:
+    entries, supplies = supplied
+    layout = plan_if_it_fits(entries, limits, supplies)
     assert layout.single == (layout.size <= limits.single_put)
     if layout.single:
         assert len(layout.parts) == 1
@@ -211,9 +150,10 @@ def test_an_archive_of_exactly_single_put_is_one_part_and_one_byte_more_is_not()
     assert not plan(entries, Limits(single_put=size - 1)).single
 
 
-@given(entry_lists, limits_of_any_scale())
-def test_spans_say_where_entries_begin_and_end(entries: list[Entry], limits: Limits) -> None:
-    layout = plan_if_it_fits(entries, limits)
+@given(supplied_entries(), limits_of_any_scale())
+def test_spans_say_where_entries_begin_and_end(supplied: Supplied, limits: Limits) -> None:
+    entries, supplies = supplied
+    layout = plan_if_it_fits(entries, limits, supplies)
     for index in range(len(entries)):
         numbers = [
             part.number
@@ -223,21 +163,39 @@ def test_spans_say_where_entries_begin_and_end(entries: list[Entry], limits: Lim
         assert layout.spans[index] == (numbers[0], numbers[-1])
 
 
+@given(supplied_entries(), limits_of_any_scale())
+def test_the_same_entries_give_the_same_layout(supplied: Supplied, limits: Limits) -> None:
+    entries, supplies = supplied
+    layout = plan_if_it_fits(entries, limits, supplies)
+    assert plan(tuple(entries), limits, supplies and tuple(supplies)) == layout
+    # What a known CRC-32 is does not matter.
+    assert plan([replace(entry, crc32=entry.crc32 and 123) for entry in entries], limits, supplies) == layout
+
+
 @given(entry_lists, limits_of_any_scale())
-def test_the_same_entries_give_the_same_layout_whether_crcs_are_known_or_not(
+def test_what_has_to_be_streamed_is_laid_out_the_same_whether_crcs_are_known_or_not(
     entries: list[Entry], limits: Limits
 ) -> None:
     layout = plan_if_it_fits(entries, limits)
-    assert plan(tuple(entries), limits) == layout
     assert plan([replace(entry, crc32=123) for entry in entries], limits) == layout
+    assert not any(part.copied for part in layout.parts)
+    assert plan(entries, limits, [Supply((size,) if size else (), copyable=False) for size in data_sizes(entries)]) == (
+        layout
+    )
 
 
-@given(entry_lists, limits_of_any_scale(), st.randoms(use_true_random=False), st.data())
+def data_sizes(entries: list[Entry]) -> list[int]:
+    return [entry.data_size for entry in entries]
+
+
+@given(supplied_entries(), limits_of_any_scale(), st.randoms(use_true_random=False), st.data())
 def test_parts_can_be_done_in_any_order_that_blockers_allow(
-    entries: list[Entry], limits: Limits, order: random.Random, data: st.DataObject
+    supplied: Supplied, limits: Limits, order: random.Random, data: st.DataObject
 ) -> None:
-    layout = plan_if_it_fits(entries, limits)
-    known = data.draw(st.sets(st.integers(0, max(0, len(entries) - 1))))
+    entries, supplies = supplied
+    layout = plan_if_it_fits(entries, limits, supplies)
+    known = {index for index, entry in enumerate(entries) if entry.crc32 is not None}
+    known |= data.draw(st.sets(st.integers(0, max(0, len(entries) - 1))))
     waiting = {part.number: layout.blockers(part.number, known) for part in layout.parts}
     done: set[int] = set()
     while waiting:
@@ -245,30 +203,51 @@ def test_parts_can_be_done_in_any_order_that_blockers_allow(
         assert ready, "parts wait for each other"
         number = order.choice(ready)
         for piece in layout.parts[number - 1].pieces:
-            if isinstance(piece, Header) and piece.entry not in known:
-                first, last = layout.spans[piece.entry]
-                # All of its data is at hand: in parts done before, or in this very part.
-                assert set(range(first, last + 1)) <= done | {number}
+            listed = range(len(entries)) if isinstance(piece, Directory) else (piece.entry,)
+            if not isinstance(piece, Data):
+                # All data of what has to be told of is at hand: in parts done before, or in this very part.
+                unknown = [index for index in listed if index not in known]
+                assert all(parts_with_data(layout, index) <= done | {number} for index in unknown)
         done.add(number)
         del waiting[number]
-    assert number == len(layout.parts), "the part with the directory is the last"
 
 
-@given(entry_lists, limits_of_any_scale())
-def test_blockers_are_no_more_than_what_is_needed(entries: list[Entry], limits: Limits) -> None:
-    layout = plan_if_it_fits(entries, limits)
+def parts_with_data(layout: Layout, entry: int) -> set[int]:
+    return {
+        part.number
+        for part in layout.parts
+        if any(isinstance(piece, Data) and piece.entry == entry for piece in part.pieces)
+    }
+
+
+@given(supplied_entries(), limits_of_any_scale())
+def test_blockers_are_no_more_than_what_is_needed(supplied: Supplied, limits: Limits) -> None:
+    entries, supplies = supplied
+    layout = plan_if_it_fits(entries, limits, supplies)
+    known = {index for index, entry in enumerate(entries) if entry.crc32 is not None}
     everything = set(range(len(entries)))
-    for part in layout.parts[:-1]:
+    for part in layout.parts:
         assert not layout.blockers(part.number, everything)
-        if is_body(part):
-            assert not layout.blockers(part.number, set())
-        else:
-            large = [piece.entry for piece in part.pieces if isinstance(piece, Header)][-1]
-            bodies = {body.number for body in bodies_of(layout).get(large, [])}
-            assert layout.blockers(part.number, set()) == bodies
-            assert not layout.blockers(part.number, {large})
-    others = {part.number for part in layout.parts[:-1]}
-    assert layout.blockers(len(layout.parts), everything) == others
+        begun = {piece.entry for piece in part.pieces if isinstance(piece, Header)} - known
+        if part is layout.parts[-1]:
+            begun = everything - known
+        needed = set().union(*(parts_with_data(layout, index) for index in begun))
+        assert layout.blockers(part.number, known) == needed - {part.number}
+
+
+def test_a_directory_waits_only_for_data_whose_crc_is_unknown() -> None:
+    entries = [Entry(f"{number}", 12 * MIB, None if number == 2 else 7, 0) for number in range(4)]
+    layout = plan(entries, Limits())
+    assert [part.pieces[0] for part in layout.parts] == [*map(Header, range(4)), Directory()]
+    assert layout.blockers(5, {0, 1, 3}) == frozenset({3})
+    assert layout.blockers(5, {0, 1, 2, 3}) == frozenset()
+
+
+def test_a_directory_waits_for_nothing_that_its_own_part_finds_out() -> None:
+    entries = [Entry("large", GIB, 7, 0), Entry("small", 10, None, 0)]
+    layout = plan(entries, Limits())
+    assert layout.parts[-1].pieces == (Header(1), Data(1, 0, 10), Directory())
+    assert layout.blockers(len(layout.parts), {0}) == frozenset()
 
 
 @pytest.mark.parametrize("number", [-1, 0, 2])
@@ -391,3 +370,28 @@ def test_a_body_is_not_cut_in_halves_that_the_store_would_refuse() -> None:
     limits = Limits(packed_part=10 * MIB, body_part=6 * MIB, single_put=0)
     layout = plan([Entry("a", 5 * MIB - 40 + 9 * MIB, None, 0)], limits)
     assert [part.size for part in layout.parts[:-1]] == [5 * MIB, 9 * MIB]
+
+
+def test_many_entries_are_laid_out() -> None:
+    entries = [Entry(f"{number:0100}", number % 3_000, 7, 0) for number in range(70_000)]
+    supplies = [Supply((size,) if size else (), copyable=True) for size in data_sizes(entries)]
+    layout = plan(entries, Limits(), supplies)
+    assert_every_byte_once_and_in_order(layout, entries)
+
+
+@pytest.mark.parametrize(("segments", "size"), [((), 5), ((4,), 5), ((2, 2, 2), 5), ((1,), 0)])
+def test_segments_that_are_not_the_data_of_their_entry_are_refused(segments: tuple[int, ...], size: int) -> None:
+    for copyable in (True, False):
+        with pytest.raises(EntryError, match=f"^segments: those of 'a' are {sum(segments)} bytes, its data {size}$"):
+            plan([Entry("a", size, None, 0)], Limits(), [Supply(segments, copyable)])
+
+
+def test_segments_are_those_of_the_deflated_data() -> None:
+    plan([Entry("a", 5, 7, 0, packed=9)], Limits(), [Supply((9,), copyable=True)])
+    with pytest.raises(EntryError):
+        plan([Entry("a", 5, 7, 0, packed=9)], Limits(), [Supply((5,), copyable=True)])
+
+
+def test_more_or_fewer_supplies_than_entries_are_refused() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        plan([Entry("a", 5, 7, 0)], Limits(), [])

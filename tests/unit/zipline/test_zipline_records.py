@@ -19,7 +19,7 @@ from haulyard_zipline import (
     local_header_size,
     plan,
 )
-from haulyard_zipline.records import MAX_LOCAL_HEADER_SIZE, _end_records
+from haulyard_zipline.records import MAX_LOCAL_HEADER_SIZE, end_records
 
 ESCAPE = 0xFFFFFFFF
 GIB = 1024**3
@@ -60,7 +60,7 @@ def central_header(entry: Entry, offset: int) -> bytes:
     return directory_at([entry], [offset], offset + entry.size)
 
 
-def end_records(data: bytes) -> tuple[dict[str, int], dict[str, int] | None]:
+def read_end_records(data: bytes) -> tuple[dict[str, int], dict[str, int] | None]:
     """The end record and, if there is one, the Zip64 end record."""
     end = data[-22:]
     assert end[:4] == b"PK\x05\x06"
@@ -111,6 +111,37 @@ def test_a_directory_has_exactly_these_bytes() -> None:
     assert directory([ENTRY], plan([ENTRY], Limits())) == central + end
 
 
+def test_headers_of_deflated_data_say_so_and_give_both_sizes() -> None:
+    entry = replace(ENTRY, packed=3)
+    header, central = local_header(entry), central_header(entry, 0)
+    assert unpack("HHH", header, 4) == (20, 1 << 11, 8)
+    assert unpack("HHH", central, 6) == (20, 1 << 11, 8)
+    # CRC-32 of the file, compressed size, size of the file.
+    assert unpack("LLL", header, 14) == unpack("LLL", central, 16) == (0x12345678, 3, 5)
+    assert len(header) == len(local_header(ENTRY))
+
+
+@pytest.mark.parametrize(
+    ("size", "packed", "central_field"),
+    [
+        (ESCAPE, 5, struct.pack("<Q", ESCAPE)),
+        (5 * GIB, ESCAPE - 1, struct.pack("<Q", 5 * GIB)),
+        (ESCAPE - 1, ESCAPE, struct.pack("<Q", ESCAPE)),
+        (5 * GIB, 4 * GIB, struct.pack("<QQ", 5 * GIB, 4 * GIB)),
+    ],
+)
+def test_zip64_fields_hold_both_sizes_in_local_headers_and_what_overflows_in_central_ones(
+    size: int, packed: int, central_field: bytes
+) -> None:
+    entry = replace(ENTRY, size=size, packed=packed)
+    header, central = local_header(entry), central_header(entry, 0)
+    assert unpack("HHH", header, 4) == unpack("HHH", central, 6) == (45, 1 << 11, 8)
+    assert unpack("LL", header, 18) == (ESCAPE, ESCAPE)
+    assert local_extras(header)[1] == struct.pack("<QQ", size, packed)
+    assert unpack("LL", central, 20) == (min(packed, ESCAPE), min(size, ESCAPE))
+    assert central_extras(central)[1] == central_field
+
+
 def test_headers_are_not_written_before_the_crc_is_known() -> None:
     entry = replace(ENTRY, crc32=None)
     with pytest.raises(UnknownCrcError, match=r"é\.txt") as caught:
@@ -132,6 +163,7 @@ entries = st.builds(
     size=st.one_of(st.integers(0, 1000), st.integers(ESCAPE - 2, ESCAPE + 2), st.integers(0, 2**63 - 1)),
     crc32=st.integers(0, ESCAPE),
     mtime=st.integers(-(2**45), 2**45),
+    packed=st.one_of(st.none(), st.integers(1, 1000), st.integers(ESCAPE - 2, ESCAPE + 2)),
 )
 
 
@@ -203,7 +235,7 @@ def test_only_what_overflows_stands_in_the_zip64_field_of_a_central_header(
 
 @pytest.mark.parametrize("offset", [0, ESCAPE - 1, ESCAPE, 2**40])
 def test_the_end_record_of_a_far_directory_is_zip64(offset: int) -> None:
-    classic, zip64 = end_records(directory_at([ENTRY], [0], offset))
+    classic, zip64 = read_end_records(directory_at([ENTRY], [0], offset))
     size = 46 + 6 + 9
     assert classic == {"count": 1, "size": size, "offset": min(offset, ESCAPE)}
     assert zip64 == (None if offset < ESCAPE else {"count": 1, "size": size, "offset": offset})
@@ -212,7 +244,7 @@ def test_the_end_record_of_a_far_directory_is_zip64(offset: int) -> None:
 @pytest.mark.parametrize(("count", "is_zip64"), [(65_534, False), (65_535, True), (70_000, True)])
 def test_the_end_record_of_many_entries_is_zip64(count: int, *, is_zip64: bool) -> None:
     data = directory_at([ENTRY] * count, [0] * count, 99)
-    classic, zip64 = end_records(data)
+    classic, zip64 = read_end_records(data)
     size = count * (46 + 6 + 9)
     assert classic == {"count": min(count, 65_535), "size": size, "offset": 99}
     assert zip64 == ({"count": count, "size": size, "offset": 99} if is_zip64 else None)
@@ -222,7 +254,7 @@ def test_the_end_record_of_many_entries_is_zip64(count: int, *, is_zip64: bool) 
 @pytest.mark.parametrize("size", [ESCAPE - 1, ESCAPE, 2**40])
 def test_the_end_record_of_a_directory_larger_than_4_gib_is_zip64(size: int) -> None:
     # Not by way of `directory`: it would have to build those gigabytes.
-    classic, zip64 = end_records(bytes(20) + _end_records(1, size, 99))
+    classic, zip64 = read_end_records(bytes(20) + end_records(1, size, 99))
     assert classic == {"count": 1, "size": min(size, ESCAPE), "offset": 99}
     assert zip64 == (None if size < ESCAPE else {"count": 1, "size": size, "offset": 99})
 

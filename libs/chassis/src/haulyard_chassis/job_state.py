@@ -16,10 +16,12 @@ from nats.js import JetStreamContext
 from redis.asyncio import Redis
 
 from haulyard_chassis.database import UNAVAILABLE, Connection, Pool
+from haulyard_chassis.limits import active_jobs_key
 from haulyard_chassis.logs import get_logger
 from haulyard_contracts import (
     TERMINAL,
     ArchiveLocation,
+    Compression,
     ErrorCode,
     Failure,
     FileState,
@@ -27,6 +29,7 @@ from haulyard_contracts import (
     JobDocument,
     JobRequested,
     JobStatus,
+    OnMissing,
     Progress,
     Topology,
     UndecodableMessageError,
@@ -46,11 +49,13 @@ lost: the cache was away, or crashed and came back with what it had a second bef
 CACHE_UNAVAILABLE = (redis.exceptions.RedisError, OSError)
 """What the client raises when the cache is away."""
 
-# Never go backwards: two replicas may write the states after two results in the wrong order.
-_STORE = """
+# Never go backwards: two replicas may write the states after two results in the wrong order. A job that is over takes
+# no place among its user's any more, whichever of its last states comes first.
+STORE = """
+if KEYS[2] then redis.call('ZREM', KEYS[2], ARGV[3]) end
 local held = tonumber(redis.call('HGET', KEYS[1], 'sequence') or '0')
 if held >= tonumber(ARGV[1]) then return 0 end
-redis.call('HSET', KEYS[1], unpack(ARGV, 3))
+redis.call('HSET', KEYS[1], unpack(ARGV, 4))
 redis.call('EXPIRE', KEYS[1], ARGV[2])
 return 1
 """
@@ -78,6 +83,9 @@ def queued_document(request: JobRequested) -> JobDocument:
         updated_at=request.created_at,
         priority=request.priority,
         filename=request.filename or default_filename(request.job_id),
+        compression=request.compression,
+        on_missing=request.on_missing,
+        retry_of=request.retry_of,
     )
 
 
@@ -91,7 +99,7 @@ class JobCache:
 
     def __init__(self, client: Redis) -> None:
         self._client = client
-        self._store = client.register_script(_STORE)
+        self._store = client.register_script(STORE)
 
     async def put(self, document: JobDocument) -> None:
         """Store a state, unless a newer one is there already.
@@ -99,13 +107,20 @@ class JobCache:
         Raises:
             redis.exceptions.RedisError: the cache is away; nothing is lost but time.
         """
-        fields = _hash_fields(document)
-        flat = [part for pair in fields.items() for part in pair]
-        await self._store(keys=[_key(document.job_id)], args=[document.sequence, JOB_TTL, *flat])
+        keys, args = store_call(document)
+        await self._store(keys=keys, args=args)
+
+    async def forget(self, job_id: str) -> None:
+        """Drop a job's state.
+
+        Raises:
+            redis.exceptions.RedisError: the cache is away, and may still have it.
+        """
+        await self._client.delete(job_key(job_id))
 
     async def get(self, job_id: str) -> JobDocument | None:
         """Return the state, or None if the cache has none."""
-        data = await self._client.hget(_key(job_id), "document")
+        data = await self._client.hget(job_key(job_id), "document")
         if data is None:
             return None
         try:
@@ -115,7 +130,17 @@ class JobCache:
             return None
 
 
-def _key(job_id: str) -> str:
+def store_call(document: JobDocument) -> tuple[list[str], list[str | int | bytes]]:
+    """Return keys and arguments of `STORE`, for a script that has it as a part."""
+    flat = [part for pair in _hash_fields(document).items() for part in pair]
+    keys = [job_key(document.job_id)]
+    if document.status in TERMINAL:
+        keys.append(active_jobs_key(document.user_id))
+    return keys, [document.sequence, JOB_TTL, document.job_id, *flat]
+
+
+def job_key(job_id: str) -> str:
+    """Return the key under which the cache has a job."""
     return f"job:{job_id}"
 
 
@@ -142,33 +167,47 @@ def _hash_fields(document: JobDocument) -> dict[str, str | int | bytes]:
     }
 
 
-_LOAD_JOB = """
-SELECT id, user_id, status, sequence, total_files, completed_files, failed_files, bytes_total, bytes_done, created_at,
-       updated_at, completed_at, expires_at, priority, filename, error_code, error_message, size_bytes,
-       archive_bucket, archive_key
-FROM download_jobs WHERE id = $1
+# One statement, so that job and files are of the same moment. The columns of the files are arrays of equal length.
+_LOAD = """
+SELECT job.id, job.user_id, job.status, job.sequence, job.total_files, job.completed_files, job.failed_files,
+       job.bytes_total, job.bytes_done, job.created_at, job.updated_at, job.completed_at, job.expires_at, job.priority,
+       job.filename, job.error_code, job.error_message, job.size_bytes, job.archive_bucket, job.archive_key,
+       job.compression, job.on_missing, job.retry_of, job.bytes_copied, job.bytes_through, job.traceparent, file.*
+FROM download_jobs job, LATERAL (
+  SELECT array_agg(file_id ORDER BY position) AS file_ids, array_agg(status ORDER BY position) AS statuses,
+         array_agg(size_bytes ORDER BY position) AS sizes, array_agg(name ORDER BY position) AS names,
+         array_agg(error_code ORDER BY position) AS codes, array_agg(error_message ORDER BY position) AS messages
+  FROM download_job_files WHERE job_id = job.id) file
+WHERE job.id = $1
 """
 
-_LOAD_FILES = """
-SELECT file_id, status, size_bytes, name, error_code, error_message
-FROM download_job_files WHERE job_id = $1 ORDER BY position
-"""
+
+@dataclass(frozen=True, slots=True)
+class RecordedJob:
+    """A job's state as the record has it."""
+
+    document: JobDocument
+    traceparent: str | None
+    """Of the request that it was made by."""
 
 
-async def load_document(connection: Connection, job_id: str) -> JobDocument | None:
-    """Return a job's state from the record; inside a transaction both reads see the same moment."""
-    job = await connection.fetchrow(_LOAD_JOB, job_id)
-    if job is None:
-        return None
-    return _document(job, await connection.fetch(_LOAD_FILES, job_id))
+async def load_document(connection: Connection | Pool, job_id: str) -> JobDocument | None:
+    """Return a job's state from the record."""
+    recorded = await load_job(connection, job_id)
+    return recorded.document if recorded else None
 
 
-def _failure(row: asyncpg.Record) -> Failure | None:
-    code = row["error_code"]
-    return Failure(code=ErrorCode(code), message=row["error_message"] or "") if code else None
+async def load_job(connection: Connection | Pool, job_id: str) -> RecordedJob | None:
+    """Return a job's state from the record, and what else is needed to tell of it."""
+    row = await connection.fetchrow(_LOAD, job_id)
+    return RecordedJob(_document(row), row["traceparent"]) if row else None
 
 
-def _document(job: asyncpg.Record, files: list[asyncpg.Record]) -> JobDocument:
+def _failure(code: str | None, message: str | None) -> Failure | None:
+    return Failure(code=ErrorCode(code), message=message or "") if code else None
+
+
+def _document(job: asyncpg.Record) -> JobDocument:
     settled = job["completed_files"] + job["failed_files"]
     completed = job["status"] == JobStatus.COMPLETED
     return JobDocument(
@@ -185,13 +224,16 @@ def _document(job: asyncpg.Record, files: list[asyncpg.Record]) -> JobDocument:
         ),
         files=tuple(
             FileState(
-                file_id=file["file_id"],
-                status=FileStatus(file["status"]),
-                size_bytes=file["size_bytes"],
-                name=file["name"],
-                error=_failure(file),
+                file_id=file_id,
+                status=FileStatus(status),
+                size_bytes=size,
+                name=name,
+                error=_failure(code, message),
             )
-            for file in files
+            for file_id, status, size, name, code, message in zip(
+                *(job[column] or () for column in ("file_ids", "statuses", "sizes", "names", "codes", "messages")),
+                strict=True,
+            )
         ),
         created_at=job["created_at"],
         updated_at=job["updated_at"],
@@ -199,9 +241,14 @@ def _document(job: asyncpg.Record, files: list[asyncpg.Record]) -> JobDocument:
         filename=job["filename"],
         completed_at=job["completed_at"],
         expires_at=job["expires_at"],
-        error=_failure(job),
+        error=_failure(job["error_code"], job["error_message"]),
         size_bytes=job["size_bytes"] if completed else None,
         archive=ArchiveLocation(bucket=job["archive_bucket"], key=job["archive_key"]) if completed else None,
+        compression=Compression(job["compression"]),
+        on_missing=OnMissing(job["on_missing"]),
+        retry_of=job["retry_of"],
+        bytes_copied=job["bytes_copied"],
+        bytes_through=job["bytes_through"],
     )
 
 
@@ -280,11 +327,7 @@ class JobState:
 
     async def _from_record(self, job_id: str, away: list[str]) -> JobDocument | None:
         try:
-            async with (
-                self._pool.acquire() as connection,
-                connection.transaction(isolation="repeatable_read", readonly=True),
-            ):
-                return await load_document(connection, job_id)
+            return await load_document(self._pool, job_id)
         except UNAVAILABLE as error:
             log.warning("record unavailable", error=repr(error))
             away.append("record")

@@ -1,15 +1,22 @@
 """Logging: structlog to stdout, one event a line, with the ids that are bound to the current context.
 
 The standard library's loggers (uvicorn, FastStream, nats) go through the same renderer. Message bodies, tokens and
-presigned URLs are never logged.
+presigned URLs are not logged, and what looks like a secret is taken out all the same (`haulyard_chassis.redaction`).
+
+Beside the log there is the audit log: who asked for, got and deleted what. Its lines have ``"audit": true`` and come
+whatever `log_level` is.
 """
 
 import logging
 import sys
+from typing import Any
 
 import structlog
 
+from haulyard_chassis.redaction import redact
 from haulyard_chassis.settings import ServiceSettings
+
+_AUDIT = "audit"
 
 
 def configure_logging(settings: ServiceSettings, *, service: str) -> None:
@@ -21,15 +28,19 @@ def configure_logging(settings: ServiceSettings, *, service: str) -> None:
         structlog.processors.StackInfoRenderer(),
     ]
     if settings.log_format == "json":
-        render: list[structlog.typing.Processor] = [
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ]
+        render: structlog.typing.Processor = structlog.processors.JSONRenderer()
     else:
-        render = [structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), pad_event_to=0)]
+        render = structlog.dev.ConsoleRenderer(
+            colors=sys.stdout.isatty(), pad_event_to=0, exception_formatter=structlog.dev.plain_traceback
+        )
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(), _without_colours],
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.format_exc_info,
+            redact,
+            render,
+        ],
     )
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(formatter)
@@ -45,6 +56,7 @@ def configure_logging(settings: ServiceSettings, *, service: str) -> None:
     logging.getLogger("uvicorn.access").setLevel("WARNING")
     logging.getLogger("uvicorn.error").addFilter(_is_no_handshake)
     logging.getLogger("faststream").setLevel("WARNING")
+    logging.getLogger(_AUDIT).setLevel("INFO")
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(settings.log_level.upper())),
@@ -69,3 +81,17 @@ def get_logger(name: str) -> structlog.typing.FilteringBoundLogger:
     """Return the logger of a module."""
     logger: structlog.typing.FilteringBoundLogger = structlog.get_logger(name)
     return logger
+
+
+def audit(event: str, *, user_id: str, **fields: Any) -> None:
+    """Note who did what, for whoever has to answer that later.
+
+    Args:
+        event: what was done, in the past tense: ``job requested``, ``archive link issued``, ``user erased``.
+        user_id: who did it.
+        fields: to what: ids, counts; never contents, links or tokens.
+    """
+    logger = structlog.wrap_logger(
+        logging.getLogger(_AUDIT), wrapper_class=structlog.make_filtering_bound_logger(logging.INFO)
+    )
+    logger.info(event, audit=True, user_id=user_id, **fields)

@@ -5,12 +5,33 @@ Secrets have no default: a service without its secret does not start.
 
 import sys
 from typing import Annotated, Any, Literal, Self, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableSourceError
 
+from haulyard_chassis.egress import LOOPBACK, Networks, parse_networks
 from haulyard_chassis.identity import MIN_SECRET
+from haulyard_chassis.source_urls import parse_hosts
+
+
+def _split(value: Any) -> Any:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def _networks(cidrs: tuple[str, ...]) -> tuple[str, ...]:
+    parse_networks(cidrs)
+    return cidrs
+
+
+def _hosts(hosts: tuple[str, ...]) -> tuple[str, ...]:
+    parse_hosts(hosts)
+    return hosts
+
+
+CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+"""Values separated by commas."""
 
 
 class ServiceSettings(BaseSettings):
@@ -31,6 +52,13 @@ class ServiceSettings(BaseSettings):
 
     http_host: str = Field("127.0.0.1", description="Address on which the service listens.")
     http_port: int = Field(8080, ge=0, le=65535, description="Port on which the service listens.")
+    behind_tls: bool = Field(
+        default=False,
+        description="A proxy in front ends TLS and sets X-Forwarded-Proto itself, whatever clients send: believe it.",
+    )
+    metrics_enabled: bool = Field(
+        default=True, description="Answer /metrics for Prometheus; proxies must not pass it on to the internet."
+    )
     shutdown_grace: float = Field(25.0, gt=0, description="Seconds that running work may take after SIGTERM.")
 
     nats_url: SecretStr = Field(description="NATS servers, comma separated: nats://user:password@host:4222.")
@@ -49,9 +77,21 @@ class ServiceSettings(BaseSettings):
     archive_bucket: str = Field("haulyard-archives", description="Bucket that takes the archives.")
     files_bucket: str = Field("haulyard-files", description="Bucket that takes uploaded files.")
 
+    egress_networks: Annotated[CommaList, AfterValidator(_networks)] = Field(
+        (),
+        description="Networks (10.1.0.0/16), comma separated, that webhooks and https sources may reach although they"
+        " are not public, also without TLS; in development this machine always is.",
+    )
+    source_hosts: Annotated[CommaList, AfterValidator(_hosts)] = Field(
+        (),
+        description="Hosts from which files may be archived by URL, comma separated: files.example.com,"
+        " *.example.com:8443; none if not set.",
+    )
 
-def _split(value: Any) -> Any:
-    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+    @property
+    def allowed_networks(self) -> Networks:
+        """Networks that may be reached although they are not public."""
+        return parse_networks(self.egress_networks) + (LOOPBACK if self.environment == "development" else ())
 
 
 def _long_enough(secret: SecretStr) -> SecretStr:
@@ -60,8 +100,6 @@ def _long_enough(secret: SecretStr) -> SecretStr:
     return secret
 
 
-CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
-"""Values separated by commas."""
 Secret = Annotated[SecretStr, AfterValidator(_long_enough)]
 """A secret that signs tokens."""
 
@@ -72,7 +110,20 @@ MAX_PRESIGNED = 7 * 86_400
 class ClientFacingSettings(ServiceSettings):
     """What a service is told that clients talk to."""
 
-    jwt_secret: Secret = Field(description="Secret that signs users' tokens (HS256); at least 32 bytes.")
+    jwt_secret: Secret | None = Field(
+        None, description="Secret that signs users' tokens (HS256); at least 32 bytes. This or jwks_url must be set."
+    )
+    jwks_url: str | None = Field(
+        None,
+        description="URL of the identity provider's keys (JWK Set) with which users' tokens are signed (RS256, ES256,"
+        " EdDSA); needs jwt_issuer and jwt_audience.",
+    )
+    jwt_issuer: str | None = Field(None, description="Issuer (iss) that tokens must have.")
+    jwt_audience: str | None = Field(None, description="Audience (aud) that tokens must be for.")
+    jwks_max_age: float = Field(300.0, gt=0, description="Seconds after which the keys are fetched again.")
+    jwks_pause: float = Field(
+        10.0, gt=0, description="Seconds between two fetches that tokens with an unknown key can cause."
+    )
     ticket_secret: Secret = Field(
         description="Secret that signs tickets for live updates; at least 32 bytes, and another than jwt_secret."
     )
@@ -80,6 +131,22 @@ class ClientFacingSettings(ServiceSettings):
     download_expires: int = Field(
         900, ge=1, le=MAX_PRESIGNED, description="Seconds that a link to download is good for."
     )
+
+    @model_validator(mode="after")
+    def _one_way_to_sign(self) -> Self:
+        if (self.jwt_secret is None) == (self.jwks_url is None):
+            raise ValueError("HAULYARD_JWT_SECRET or HAULYARD_JWKS_URL must be set, and not both")
+        if self.jwks_url is None:
+            return self
+        # Without these, what the provider issued for any other service of anybody would be good here (RFC 8725, 3.9).
+        if not self.jwt_issuer or not self.jwt_audience:
+            raise ValueError("with HAULYARD_JWKS_URL, HAULYARD_JWT_ISSUER and HAULYARD_JWT_AUDIENCE must be set")
+        parts = urlsplit(self.jwks_url)
+        if not parts.hostname or parts.scheme not in (
+            ("https", "http") if self.environment == "development" else ("https",)
+        ):
+            raise ValueError("HAULYARD_JWKS_URL must be an https URL")
+        return self
 
     @model_validator(mode="after")
     def _secrets_differ(self) -> Self:
@@ -105,12 +172,17 @@ def load_settings(kind: type[S]) -> S:
         return kind()
     except ValidationError as error:
         lines = [
-            f"  HAULYARD_{'_'.join(str(step) for step in problem['loc']).upper()}: {problem['msg']}"
-            for problem in error.errors(include_input=False, include_url=False)
+            _line(problem["loc"], problem["msg"]) for problem in error.errors(include_input=False, include_url=False)
         ]
         raise SettingsError("the settings are not valid:\n" + "\n".join(lines)) from None
     except UnreadableSourceError as error:  # a variable that holds a list or an object, and is no JSON
         raise SettingsError(f"the settings are not valid:\n  {error}") from None
+
+
+def _line(where: tuple[int | str, ...], message: str) -> str:
+    """Say what is wrong with a variable, or with several together."""
+    message = message.removeprefix("Value error, ")
+    return f"  HAULYARD_{'_'.join(str(step) for step in where).upper()}: {message}" if where else f"  {message}"
 
 
 def load_settings_or_exit(kind: type[S]) -> S:

@@ -1,6 +1,7 @@
 """How a message becomes bytes and back: JSON by msgspec, readable with any NATS client."""
 
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Any, TypeVar, overload
 
 import msgspec
 
@@ -30,7 +31,15 @@ def encode(message: msgspec.Struct) -> bytes:
     return _encoder.encode(message)
 
 
-def decode(data: bytes, kind: type[M]) -> M:
+@overload
+def decode(data: bytes, kind: type[M]) -> M: ...
+
+
+@overload
+def decode(data: bytes, kind: UnionType) -> Any: ...
+
+
+def decode(data: bytes, kind: Any) -> Any:
     """Return the message of type ``kind`` that ``data`` holds.
 
     Args:
@@ -44,7 +53,6 @@ def decode(data: bytes, kind: type[M]) -> M:
     if decoder is None:
         decoder = _decoders[kind] = msgspec.json.Decoder(kind)
     try:
-        decoded: M = decoder.decode(data)
+        return decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UndecodableMessageError(f"not a {getattr(kind, '__name__', kind)}: {error}") from error
-    return decoded

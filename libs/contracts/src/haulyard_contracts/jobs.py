@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from haulyard_contracts.codec import Message
 from haulyard_contracts.errors import Failure
+from haulyard_contracts.requests import Compression, OnMissing
 
 
 class JobStatus(StrEnum):
@@ -90,6 +91,14 @@ class JobDocument(Message, frozen=True, kw_only=True):
     size_bytes: int | None = None
     archive: ArchiveLocation | None = None
     """Set once the archive is complete."""
+    compression: Compression = Compression.STORE
+    on_missing: OnMissing = OnMissing.SKIP
+    retry_of: str | None = None
+    """The job whose failed files these are."""
+    bytes_copied: int = 0
+    """Source bytes that the store copied by itself, so far."""
+    bytes_through: int = 0
+    """Source bytes that went through archivers, so far."""
 
     @property
     def failed_files(self) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from haulyard_contracts.events import EventType
+from haulyard_contracts.requests import JobAction
 from haulyard_contracts.tasks import TaskKind
 
 PRIORITIES = range(1, 11)
@@ -81,9 +82,13 @@ class Topology:
         """Subject under which a job's request is, whatever its priority."""
         return f"{self.namespace}.jobs.requested.*.{job_id}"
 
-    def job_control(self, job_id: str) -> str:
-        """Subject of a wish about a job."""
-        return f"{self.namespace}.jobs.control.{job_id}"
+    def job_control(self, job_id: str, action: JobAction) -> str:
+        """Subject of a wish about a job; each kind of wish waits at most once."""
+        return f"{self.namespace}.jobs.control.{job_id}.{action}"
+
+    def user_erasure(self, erasure_id: str) -> str:
+        """Subject of a user's wish to be forgotten."""
+        return f"{self.namespace}.jobs.erase.{erasure_id}"
 
     def task(self, priority: int, kind: TaskKind, job_id: str, generation: int, number: int) -> str:
         """Subject of one task; unique, so that a task is in its stream at most once."""
@@ -117,7 +122,7 @@ class Topology:
         ns = self.namespace
         return StreamSpec(
             name=self._stream("JOBS"),
-            subjects=(f"{ns}.jobs.requested.*.*", f"{ns}.jobs.control.*"),
+            subjects=(f"{ns}.jobs.requested.*.*", f"{ns}.jobs.control.*.*", f"{ns}.jobs.erase.*"),
             retention=Retention.WORK_QUEUE,
             one_per_subject=True,
         )
@@ -181,11 +186,11 @@ class Topology:
 
     @property
     def control_consumer(self) -> ConsumerSpec:
-        """The orchestrators' share of wishes about jobs."""
+        """The orchestrators' share of wishes about jobs, and of users to be forgotten."""
         return ConsumerSpec(
             stream=self.jobs.name,
             durable="orchestrator-control",
-            filters=(f"{self.namespace}.jobs.control.*",),
+            filters=(f"{self.namespace}.jobs.control.*.*", f"{self.namespace}.jobs.erase.*"),
             ack_wait=15.0,
             max_deliver=8,
         )

@@ -25,13 +25,21 @@ class Entry:
     """Path inside the archive, with `/` between segments; already safe and unique (see `safe_names`)."""
 
     size: int
-    """Bytes of data, stored as they are."""
+    """Bytes of the file."""
 
     crc32: int | None
-    """CRC-32 of the data (APPNOTE 4.4.7), or None while nobody knows it."""
+    """CRC-32 of the file's bytes (APPNOTE 4.4.7), or None while nobody knows it."""
 
     mtime: int
     """When the file was last modified, in seconds since 1970-01-01 UTC."""
+
+    packed: int | None = None
+    """Bytes of the file's deflated form (RFC 1951), if that is its data in the archive; None: stored as it is."""
+
+    @property
+    def data_size(self) -> int:
+        """Bytes of the entry's data in the archive, deflated or stored."""
+        return self.size if self.packed is None else self.packed
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -46,3 +54,6 @@ class Entry:
             raise EntryError(f"size: {self.size} is not in 0..{MAX_ENTRY_SIZE}")
         if self.crc32 is not None and not 0 <= self.crc32 <= _MAX_CRC32:
             raise EntryError(f"crc32: {self.crc32} is not an unsigned 32-bit number")
+        # Even of no bytes the deflated form has some: it says where it ends.
+        if self.packed is not None and not 1 <= self.packed <= MAX_ENTRY_SIZE:
+            raise EntryError(f"packed: {self.packed} is not in 1..{MAX_ENTRY_SIZE}")

@@ -6,7 +6,10 @@ class ZiplineError(Exception):
 
 
 class EntryError(ZiplineError, ValueError):
-    """A field of an entry cannot be written in a ZIP. The message names the field; the entry must be corrected."""
+    """An entry cannot be what is said of it: a field has no place in a ZIP, or its segments are not its data.
+
+    The message names the field, or the entry and what is wrong with its segments; the caller must correct it.
+    """
 
 
 class LimitsError(ZiplineError, ValueError):
@@ -18,7 +21,10 @@ class ArchiveTooLargeError(ZiplineError):
 
 
 class UnknownCrcError(ZiplineError):
-    """A header was asked for before the CRC-32 of its data was known. Finish the parts that hold the data first."""
+    """A header was asked for before the CRC-32 of its data was known.
+
+    Finish the parts that hold the data first; where nothing can be put off (equal parts, ranges), compute it first.
+    """
 
     def __init__(self, name: str) -> None:
         """Keep the name of the entry whose CRC-32 is missing."""

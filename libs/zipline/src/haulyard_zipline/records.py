@@ -50,7 +50,7 @@ _ESCAPE_32: Final = 0xFFFFFFFF
 # 4.4.2: upper byte 3 = the attributes are Unix's; lower byte 63 = written to version 6.3 of the specification.
 _MADE_BY: Final = (3 << 8) | 63
 
-# 4.4.3.2: 2.0 is the default every reader knows; 4.5 = uses Zip64.
+# 4.4.3.2: 2.0 is what every reader knows, deflate included; 4.5 = uses Zip64.
 _NEEDED: Final = 20
 _NEEDED_ZIP64: Final = 45
 
@@ -58,8 +58,9 @@ _NEEDED_ZIP64: Final = 45
 # the end of stored data without its size.
 _FLAGS: Final = 1 << 11
 
-# 4.4.5: the data is stored as it is.
+# 4.4.5: the data is stored as it is, or deflated.
 _STORED: Final = 0
+_DEFLATED: Final = 8
 
 # 4.4.15: Unix keeps st_mode in the upper two bytes: a regular file (S_IFREG), rw-r--r--.
 _EXTERNAL_ATTRIBUTES: Final = 0o100644 << 16
@@ -92,17 +93,16 @@ def local_header(entry: Entry) -> bytes:
     zip64 = _local_zip64(entry)
     extra = zip64 + _timestamp(entry.mtime)
     time, date = _dos_time(entry.mtime)
-    size = _ESCAPE_32 if zip64 else entry.size
     fixed = _LOCAL.pack(
         _LOCAL_SIGNATURE,
         _NEEDED_ZIP64 if zip64 else _NEEDED,
         _FLAGS,
-        _STORED,
+        _method(entry),
         time,
         date,
         _known_crc(entry),
-        size,
-        size,
+        _ESCAPE_32 if zip64 else entry.data_size,
+        _ESCAPE_32 if zip64 else entry.size,
         len(name),
         len(extra),
     )
@@ -140,8 +140,8 @@ def directory_at(entries: Sequence[Entry], offsets: Sequence[int], directory_off
         UnknownCrcError: an entry's CRC-32 is not known yet.
         ValueError: there are more or fewer entries than offsets.
     """
-    headers = b"".join(_central_header(entry, offset) for entry, offset in zip(entries, offsets, strict=True))
-    return headers + _end_records(len(entries), len(headers), directory_offset)
+    headers = b"".join(central_header(entry, offset) for entry, offset in zip(entries, offsets, strict=True))
+    return headers + end_records(len(entries), len(headers), directory_offset)
 
 
 def directory_size(entries: Sequence[Entry], offsets: Sequence[int], directory_offset: int) -> int:
@@ -155,30 +155,36 @@ def directory_size(entries: Sequence[Entry], offsets: Sequence[int], directory_o
     Raises:
         ValueError: there are more or fewer entries than offsets.
     """
-    headers = sum(
-        _CENTRAL.size + len(entry.name.encode()) + len(_central_zip64(entry, offset)) + len(_timestamp(entry.mtime))
-        for entry, offset in zip(entries, offsets, strict=True)
-    )
-    return headers + len(_end_records(len(entries), headers, directory_offset))
+    headers = sum(central_header_size(entry, offset) for entry, offset in zip(entries, offsets, strict=True))
+    return headers + len(end_records(len(entries), headers, directory_offset))
 
 
-def _central_header(entry: Entry, offset: int) -> bytes:
+def central_header_size(entry: Entry, offset: int) -> int:
+    """Return the length of what `central_header` will give, in bytes; it does not depend on the CRC-32."""
+    return _CENTRAL.size + len(entry.name.encode()) + len(_central_zip64(entry, offset)) + len(_timestamp(entry.mtime))
+
+
+def central_header(entry: Entry, offset: int) -> bytes:
+    """Return the central directory header of `entry` (APPNOTE 4.3.12), whose local header is at `offset`.
+
+    Raises:
+        UnknownCrcError: the entry's CRC-32 is not known yet.
+    """
     name = entry.name.encode()
     zip64 = _central_zip64(entry, offset)
     extra = zip64 + _timestamp(entry.mtime)
     time, date = _dos_time(entry.mtime)
-    size = min(entry.size, _ESCAPE_32)
     fixed = _CENTRAL.pack(
         _CENTRAL_SIGNATURE,
         _MADE_BY,
         _NEEDED_ZIP64 if zip64 else _NEEDED,
         _FLAGS,
-        _STORED,
+        _method(entry),
         time,
         date,
         _known_crc(entry),
-        size,
-        size,
+        min(entry.data_size, _ESCAPE_32),
+        min(entry.size, _ESCAPE_32),
         len(name),
         len(extra),
         0,
@@ -190,7 +196,14 @@ def _central_header(entry: Entry, offset: int) -> bytes:
     return fixed + name + extra
 
 
-def _end_records(count: int, headers_size: int, headers_offset: int) -> bytes:
+def end_records(count: int, headers_size: int, headers_offset: int) -> bytes:
+    """Return what ends an archive (APPNOTE 4.3.14 to 4.3.16): the Zip64 records if they are needed, the end record.
+
+    Args:
+        count: entries in the archive.
+        headers_size: bytes of all central directory headers.
+        headers_offset: where these begin in the archive.
+    """
     zip64 = count >= _ESCAPE_16 or headers_size >= _ESCAPE_32 or headers_offset >= _ESCAPE_32
     records = b""
     if zip64:
@@ -223,12 +236,13 @@ def _end_records(count: int, headers_size: int, headers_offset: int) -> bytes:
 
 def _local_zip64(entry: Entry) -> bytes:
     # 4.5.3: a local header has to carry both sizes, original and compressed, or none.
-    return _zip64([entry.size, entry.size] if entry.size >= _ESCAPE_32 else [])
+    sizes = [entry.size, entry.data_size]
+    return _zip64(sizes if max(sizes) >= _ESCAPE_32 else [])
 
 
 def _central_zip64(entry: Entry, offset: int) -> bytes:
     # 4.5.3: here only the fields that overflow, in this order: original size, compressed size, header offset.
-    return _zip64([value for value in (entry.size, entry.size, offset) if value >= _ESCAPE_32])
+    return _zip64([value for value in (entry.size, entry.data_size, offset) if value >= _ESCAPE_32])
 
 
 def _zip64(values: list[int]) -> bytes:
@@ -250,6 +264,10 @@ def _dos_time(mtime: int) -> tuple[int, int]:
     time = (moment.hour << 11) | (moment.minute << 5) | (moment.second // 2)
     date = ((moment.year - _DOS_EPOCH_YEAR) << 9) | (moment.month << 5) | moment.day
     return time, date
+
+
+def _method(entry: Entry) -> int:
+    return _STORED if entry.packed is None else _DEFLATED
 
 
 def _known_crc(entry: Entry) -> int:

@@ -2,68 +2,70 @@
 
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import structlog
 from litestar import Litestar
+from msgspec import structs
 
-from haulyard_archiver.parts import PartError, PartMaker
+from haulyard_archiver import measures
+from haulyard_archiver.parts import PartMaker
+from haulyard_archiver.preparing import Preparer
+from haulyard_archiver.reading import PartError, Reader
 from haulyard_archiver.settings import ArchiverSettings
 from haulyard_chassis.app import make_app
 from haulyard_chassis.broker import Publisher, ensure_topology
 from haulyard_chassis.consume import Intake, current_delivery, make_broker, subscribe
 from haulyard_chassis.health import Health
 from haulyard_chassis.logs import get_logger
+from haulyard_chassis.origin import Origin, origin_session
 from haulyard_chassis.store import ObjectStore
-from haulyard_contracts import ErrorCode, Failure, PartDone, PartFailed, PartTask, Topology, decode
+from haulyard_contracts import (
+    ErrorCode,
+    Failure,
+    PartDone,
+    PartFailed,
+    PartTask,
+    Phase,
+    PrepareDone,
+    PrepareTask,
+    Result,
+    Task,
+    Topology,
+    decode,
+)
 
 log = get_logger(__name__)
 
 
-class _Runtime:
-    """What exists only while the service runs."""
+class _Worker:
+    """Does tasks, and tells of what comes of them. Exists only while the service runs."""
 
-    publisher: Publisher
+    def __init__(self, store: ObjectStore, origin: Origin, publisher: Publisher, *, readers: int) -> None:
+        reader = Reader(store, origin)
+        self._maker = PartMaker(store, reader, readers=readers)
+        self._preparer = Preparer(store, reader)
+        self._publisher = publisher
 
-
-def create_app(settings: ArchiverSettings) -> Litestar:
-    """Return the application: health over HTTP, and the work over the broker while it runs."""
-    topology = Topology(settings.namespace)
-    store = ObjectStore(settings, connections=settings.archiver_slots * (settings.archiver_readers + 1))
-    maker = PartMaker(store, readers=settings.archiver_readers)
-    broker = make_broker(settings, name="haulyard-archiver")
-    runtime = _Runtime()
-
-    async def report(task: PartTask, result: PartDone | PartFailed, trace: dict[str, str]) -> None:
-        outcome = "done" if isinstance(result, PartDone) else "failed"
-        await runtime.publisher.publish(
-            topology.result(task.job_id),
-            result,
-            message_id=f"{task.job_id}:{task.generation}:{task.number}:{task.attempt}:{outcome}",
-            headers=trace,
-        )
-
-    async def given_up(payload: bytes, reason: str) -> None:
-        """A task that no archiver could settle must not leave its job waiting for ever."""
-        task = decode(payload, PartTask)
-        await report(task, _failed(task, PartError(ErrorCode.INTERNAL, f"part {task.number}: {reason}")), {})
-
-    intake = Intake(consumers=topology.task_lanes, slots=settings.archiver_slots, on_dead=given_up)
-
-    @subscribe(broker, intake, PartTask, topology=topology, grace=settings.shutdown_grace)
-    async def make_part(task: PartTask) -> None:
-        structlog.contextvars.bind_contextvars(job_id=task.job_id, part=task.number)
-        trace = current_delivery().trace
+    async def do(self, task: Task, topology: Topology, trace: dict[str, str]) -> None:
+        """Do a task and publish its result."""
         started = time.monotonic()
+        result: Result
         try:
-            made = await maker.make(task)
+            result = await (self._part(task) if isinstance(task, PartTask) else self._preparation(task))
         except PartError as error:
-            log.warning("part failed", code=error.code, reason=str(error), attempt=task.attempt)
-            await report(task, _failed(task, error), trace)
-            return
-        seconds = time.monotonic() - started
-        log.info("part done", bytes=task.size, seconds=round(seconds, 3))
-        done = PartDone(
+            log.warning("task failed", code=error.code, reason=str(error), attempt=task.attempt)
+            result = failed(task, error)
+        else:
+            seconds = time.monotonic() - started
+            result = structs.replace(result, seconds=seconds)
+            log.info("task done", seconds=round(seconds, 3))
+        measures.done(task.kind, result)
+        await self.report(result, topology, trace)
+
+    async def _part(self, task: PartTask) -> PartDone:
+        made = await self._maker.make(task)
+        return PartDone(
             job_id=task.job_id,
             generation=task.generation,
             number=task.number,
@@ -72,22 +74,76 @@ def create_app(settings: ArchiverSettings) -> Litestar:
             size=task.size,
             slices=made.slices,
             bytes_through=made.bytes_through,
-            seconds=seconds,
+            bytes_copied=made.bytes_copied,
+            checksum=made.checksum,
+            whole=task.upload_id is None,
         )
-        await report(task, done, trace)
+
+    async def _preparation(self, task: PrepareTask) -> PrepareDone:
+        prepared = await self._preparer.prepare(task)
+        return PrepareDone(
+            job_id=task.job_id,
+            generation=task.generation,
+            number=task.number,
+            attempt=task.attempt,
+            ranges=prepared.ranges,
+            bytes_through=prepared.bytes_through,
+        )
+
+    async def report(self, result: Result, topology: Topology, trace: dict[str, str]) -> None:
+        """Publish a result; the same one twice is one."""
+        phase = result.phase if isinstance(result, PartFailed) else Phase.BUILD
+        if isinstance(result, PrepareDone):
+            phase = Phase.PREPARE
+        outcome = "failed" if isinstance(result, PartFailed) else "done"
+        number = f"p{result.number}" if phase is Phase.PREPARE else str(result.number)
+        await self._publisher.publish(
+            topology.result(result.job_id),
+            result,
+            message_id=f"{result.job_id}:{result.generation}:{number}:{result.attempt}:{outcome}",
+            headers=trace,
+        )
+
+
+class _Runtime:
+    """What exists only while the service runs; handlers are registered before."""
+
+    worker: _Worker
+
+
+def create_app(settings: ArchiverSettings) -> Litestar:
+    """Return the application: health over HTTP, and the work over the broker while it runs."""
+    topology = Topology(settings.namespace)
+    store = ObjectStore(settings, connections=settings.archiver_slots * (settings.archiver_readers + 2))
+    broker = make_broker(settings, name="haulyard-archiver")
+    runtime = _Runtime()
+
+    async def given_up(payload: bytes, reason: str) -> None:
+        """A task that no archiver could settle must not leave its job waiting for ever."""
+        task: Task = decode(payload, Task)
+        error = PartError(ErrorCode.INTERNAL, f"{task.kind} {task.number}: {reason}")
+        await runtime.worker.report(failed(task, error), topology, {})
+
+    intake = Intake(consumers=topology.task_lanes, slots=settings.archiver_slots, on_dead=given_up)
+
+    @subscribe(broker, intake, Task, topology=topology, grace=settings.shutdown_grace)
+    async def do_task(task: Task) -> None:
+        structlog.contextvars.bind_contextvars(job_id=task.job_id, kind=task.kind, part=task.number)
+        await runtime.worker.do(task, topology, current_delivery().trace)
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
-        await store.open()
-        try:
+        async with AsyncExitStack() as stack:
+            await store.open()
+            stack.push_async_callback(store.close)
+            session = origin_session(settings.allowed_networks)
+            stack.push_async_callback(session.close)
             client = await broker.connect()
+            stack.push_async_callback(broker.stop)
             await ensure_topology(client, topology, replicas=settings.nats_replicas)
-            runtime.publisher = Publisher(client)
+            runtime.worker = _Worker(store, Origin(session), Publisher(client), readers=settings.archiver_readers)
             await broker.start()
             yield
-        finally:
-            await broker.stop()
-            await store.close()
 
     async def broker_answers() -> None:
         await broker.config.connection_state.connection.flush(timeout=1)
@@ -101,10 +157,13 @@ def create_app(settings: ArchiverSettings) -> Litestar:
         routes=[],
         health=Health(required={"broker": broker_answers}, reported={"store": store_answers}),
         lifespan=lifespan,
+        metrics_enabled=settings.metrics_enabled,
+        behind_tls=settings.behind_tls,
     )
 
 
-def _failed(task: PartTask, error: PartError) -> PartFailed:
+def failed(task: Task, error: PartError) -> PartFailed:
+    """Return the result that tells why a task could not be done."""
     return PartFailed(
         job_id=task.job_id,
         generation=task.generation,
@@ -112,4 +171,5 @@ def _failed(task: PartTask, error: PartError) -> PartFailed:
         attempt=task.attempt,
         failure=Failure(code=error.code, message=str(error)),
         entry=error.entry,
+        phase=Phase.PREPARE if isinstance(task, PrepareTask) else Phase.BUILD,
     )

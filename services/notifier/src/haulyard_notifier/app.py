@@ -15,8 +15,9 @@ from haulyard_chassis.consume import Intake, make_broker, subscribe
 from haulyard_chassis.database import Pool, open_pool
 from haulyard_chassis.egress import egress_session
 from haulyard_chassis.health import Health
-from haulyard_chassis.identity import Tickets, TokenVerifier
+from haulyard_chassis.identity import Tickets
 from haulyard_chassis.job_state import JobCache, JobState, connect_cache
+from haulyard_chassis.jwks import make_verifier
 from haulyard_chassis.store import ObjectStore
 from haulyard_contracts import ArchiveLocation, JobEvent, Topology
 from haulyard_notifier.background import in_background
@@ -86,6 +87,8 @@ def create_app(settings: NotifierSettings) -> Litestar:
         health=connections.health(),
         lifespan=lifespan,
         cors_origins=settings.cors_origins,
+        metrics_enabled=settings.metrics_enabled,
+        behind_tls=settings.behind_tls,
     )
 
 
@@ -113,14 +116,13 @@ async def _start(app: Litestar, settings: NotifierSettings, connections: _Connec
     presence = Presence(cache)
     stack.push_async_callback(presence.farewell)
     await stack.enter_async_context(in_background(presence.run(), name="presence"))
+    verifier = make_verifier(settings)
+    stack.push_async_callback(verifier.close)
     open_desk(
         app,
         LiveDesk(
             hub=hub,
-            access=Access(
-                TokenVerifier(settings.jwt_secret.get_secret_value()),
-                Tickets(settings.ticket_secret.get_secret_value()),
-            ),
+            access=Access(verifier, Tickets(settings.ticket_secret.get_secret_value())),
             presence=presence,
             store=store,
             download_expires=settings.download_expires,
@@ -134,13 +136,11 @@ async def _start(app: Litestar, settings: NotifierSettings, connections: _Connec
 async def _start_webhooks(
     settings: NotifierSettings, topology: Topology, deliveries: Deliveries, store: ObjectStore, stack: AsyncExitStack
 ) -> None:
-    development = settings.environment == "development"
-
     def link(archive: ArchiveLocation, filename: str) -> str:
         return store.presign_get(archive.bucket, archive.key, expires=settings.download_expires, filename=filename)
 
     session = await stack.enter_async_context(
-        egress_session(allow_private=development, timeout=settings.webhook_timeout)
+        egress_session(networks=settings.allowed_networks, timeout=settings.webhook_timeout)
     )
     sender = WebhookSender(
         deliveries,
@@ -149,7 +149,7 @@ async def _start_webhooks(
         SenderSettings(
             slots=settings.webhook_slots,
             timeout=settings.webhook_timeout,
-            allow_private=development,
+            networks=settings.allowed_networks,
             key=signing_key(settings.webhook_secret.get_secret_value()) if settings.webhook_secret else None,
         ),
     )

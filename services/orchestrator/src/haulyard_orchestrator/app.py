@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 
 from litestar import Litestar
@@ -14,11 +15,14 @@ from haulyard_chassis.database import connect_database, migrate
 from haulyard_chassis.health import Health
 from haulyard_chassis.job_state import JobCache, connect_cache
 from haulyard_chassis.logs import get_logger
+from haulyard_chassis.origin import Origin, origin_session
 from haulyard_chassis.store import ObjectStore, StoreError, StoreUnavailableError
+from haulyard_chassis.store_profile import StoreProfile, probe
 from haulyard_contracts import Topology
 from haulyard_orchestrator.handlers import Runtime, register_handlers
 from haulyard_orchestrator.jobs import Jobs
 from haulyard_orchestrator.planner import Rules
+from haulyard_orchestrator.preparing import Blocks
 from haulyard_orchestrator.reconciler import Intervals, Reconciler
 from haulyard_orchestrator.retry import RetryPolicy
 from haulyard_orchestrator.settings import OrchestratorSettings
@@ -27,6 +31,7 @@ from haulyard_orchestrator.sources import Sources
 log = get_logger(__name__)
 
 _ABORT_UPLOAD_DAYS = 1
+_DAY = 86_400.0
 _RETRY = 1.0
 
 
@@ -53,6 +58,9 @@ def create_app(settings: OrchestratorSettings) -> Litestar:
             stack.push_async_callback(broker.stop)
             await ensure_topology(client, topology, replicas=settings.nats_replicas)
             await _prepare_buckets(store, settings)
+            profile = await _probe(store, settings.archive_bucket)
+            session = origin_session(settings.allowed_networks)
+            stack.push_async_callback(session.close)
             runtime.jobs = Jobs(
                 pool=pool,
                 store=store,
@@ -60,12 +68,16 @@ def create_app(settings: OrchestratorSettings) -> Litestar:
                 stream=client.jetstream(timeout=PUBLISH_TIMEOUT),
                 cache=JobCache(cache),
                 topology=topology,
-                sources=Sources(pool, store, lookups=settings.source_lookups),
+                sources=Sources(pool, store, Origin(session), lookups=settings.source_lookups),
                 rules=Rules(
                     bucket=settings.archive_bucket,
-                    limits=settings.limits,
+                    files_bucket=settings.files_bucket,
+                    limits=replace(settings.limits, equal_parts=profile.equal_parts),
                     retry=policy,
                     keep=timedelta(days=settings.archive_days),
+                    store=profile,
+                    blocks=Blocks(deflate=settings.deflate_block_bytes),
+                    reuse=settings.reuse_archives,
                 ),
             )
             reconciler = Reconciler(
@@ -73,7 +85,12 @@ def create_app(settings: OrchestratorSettings) -> Litestar:
                 pool=pool,
                 store=store,
                 bucket=settings.archive_bucket,
-                intervals=Intervals(stale_after=settings.stale_seconds, orphan_after=settings.orphan_upload_seconds),
+                intervals=Intervals(
+                    stale_after=settings.stale_seconds,
+                    orphan_after=settings.orphan_upload_seconds,
+                    job_timeout=settings.job_timeout_seconds,
+                    record_keep=settings.record_days * _DAY,
+                ),
             )
             health.required = {
                 "broker": lambda: client.flush(timeout=1),
@@ -93,13 +110,16 @@ def create_app(settings: OrchestratorSettings) -> Litestar:
         routes=[],
         health=health,
         lifespan=lifespan,
+        metrics_enabled=settings.metrics_enabled,
+        behind_tls=settings.behind_tls,
     )
 
 
 async def _prepare_buckets(store: ObjectStore, settings: OrchestratorSettings) -> None:
     """Create the buckets, and the rules for archives; a store that refuses a rule still takes archives.
 
-    The rules of the files bucket are the gateway's: two that set them would each undo the other's.
+    The rules of the files bucket are the gateway's: two that set them would each undo the other's. The store deletes an
+    archive a day after we should have: it is the second net.
     """
     while True:
         try:
@@ -112,7 +132,20 @@ async def _prepare_buckets(store: ObjectStore, settings: OrchestratorSettings) -
     try:
         await store.set_cors(settings.archive_bucket, origins=settings.store_cors_origins)
         await store.set_lifecycle(
-            settings.archive_bucket, expire_days=settings.archive_days, abort_upload_days=_ABORT_UPLOAD_DAYS
+            settings.archive_bucket, expire_days=settings.archive_days + 1, abort_upload_days=_ABORT_UPLOAD_DAYS
         )
     except StoreError as error:
         log.warning("store does not take bucket rules", error=str(error))
+
+
+async def _probe(store: ObjectStore, bucket: str) -> StoreProfile:
+    """Find out what the store can do, waiting until it answers."""
+    while True:
+        try:
+            profile = await probe(store, bucket)
+        except StoreUnavailableError as error:
+            log.warning("store not there yet", error=str(error))
+            await asyncio.sleep(_RETRY)
+        else:
+            log.info("store probed", **profile.describe())
+            return profile

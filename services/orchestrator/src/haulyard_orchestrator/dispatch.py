@@ -8,7 +8,7 @@ from nats.js import JetStreamContext
 
 from haulyard_chassis.broker import TRACEPARENT, AlreadyPendingError, Publisher
 from haulyard_chassis.database import Pool
-from haulyard_contracts import TERMINAL, PartTask, Topology
+from haulyard_contracts import TERMINAL, Task, TaskKind, Topology
 from haulyard_orchestrator import job_records, part_records
 from haulyard_orchestrator.job_records import Job
 
@@ -24,15 +24,16 @@ class Dispatcher:
         self._stream = stream
         self._topology = topology
 
-    async def send(self, job: Job, tasks: Sequence[PartTask]) -> None:
+    async def send(self, job: Job, tasks: Sequence[Task]) -> None:
         """Send tasks."""
         for start in range(0, len(tasks), _SEND_AT_ONCE):
             await asyncio.gather(*(self.send_task(job, task) for task in tasks[start : start + _SEND_AT_ONCE]))
 
-    async def send_task(self, job: Job, task: PartTask) -> bool:
+    async def send_task(self, job: Job, task: Task) -> bool:
         """Publish a task; return False if it is in its lane already."""
         subject = self._topology.task(job.priority, task.kind, task.job_id, task.generation, task.number)
-        message_id = f"{task.job_id}:{task.generation}:{task.number}:{task.attempt}"
+        phase = "p" if task.kind is TaskKind.PREPARE else ""
+        message_id = f"{task.job_id}:{task.generation}:{phase}{task.number}:{task.attempt}"
         headers = {TRACEPARENT: job.traceparent} if job.traceparent else {}
         try:
             await self._publisher.publish(subject, task, message_id=message_id, headers=headers)
@@ -41,21 +42,25 @@ class Dispatcher:
         return True
 
     async def send_due(self, *, limit: int) -> int:
-        """Send the parts whose next attempt is due; return how many."""
+        """Send the tasks whose next attempt is due; return how many."""
         async with self._pool.acquire() as connection, connection.transaction():
             due = await part_records.due(connection, limit=limit)
-            for job_id, number in due:
+            for job_id, phase, number in due:
                 job = await job_records.get(connection, job_id)
-                part = await part_records.get(connection, job_id, number)
-                if job is None or part is None:
+                row = await part_records.get_task(connection, job_id, phase, number)
+                if job is None or row is None:
                     continue
-                if job.status in TERMINAL or await self.send_task(job, part.task):
-                    await part_records.mark_queued(connection, job_id, number)
+                if job.status in TERMINAL or await self.send_task(job, row.task):
+                    await part_records.mark_queued(connection, job_id, phase, number)
                 else:
                     # The last attempt's message is not acknowledged yet.
-                    await part_records.put_off(connection, job_id, number, timedelta(seconds=1))
+                    await part_records.put_off(connection, job_id, phase, number, timedelta(seconds=1))
         return len(due)
 
     async def recall(self, job: Job) -> None:
         """Take the tasks of a job out of their lanes; what an archiver is working on ends in a void result."""
         await self._stream.purge_stream(self._topology.tasks.name, subject=self._topology.tasks_of(job.id))
+
+    async def forget_events(self, job_id: str) -> None:
+        """Take the events of a job out of their stream."""
+        await self._stream.purge_stream(self._topology.events.name, subject=self._topology.events_of(job_id))

@@ -1,16 +1,17 @@
 """Ends jobs: with an archive, or without one and with nothing left in the store."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 
 from haulyard_chassis.database import Pool
 from haulyard_chassis.logs import get_logger
 from haulyard_chassis.store import ObjectNotFoundError, ObjectStore, StoreError, UploadGoneError
 from haulyard_contracts import TERMINAL, ErrorCode, Failure, JobStatus
-from haulyard_orchestrator import catalogue, job_records, part_records
+from haulyard_orchestrator import archive_records, catalogue, file_records, job_records, part_records
 from haulyard_orchestrator.dispatch import Dispatcher
 from haulyard_orchestrator.job_records import Job
 from haulyard_orchestrator.planning import LostFile
+from haulyard_orchestrator.preparing import staging_prefix
 from haulyard_orchestrator.telling import Teller
 
 log = get_logger(__name__)
@@ -22,23 +23,35 @@ class Ending:
     Args:
         pool: the database.
         store: takes the archives.
+        bucket: takes the staging objects.
         dispatcher: knows the tasks that are still in their lanes.
         teller: is told of each end.
         keep: how long an archive, and the record of its job, is kept.
+        go_on: drives a job on that waited for the one that ended.
     """
 
     def __init__(
-        self, *, pool: Pool, store: ObjectStore, dispatcher: Dispatcher, teller: Teller, keep: timedelta
+        self,
+        *,
+        pool: Pool,
+        store: ObjectStore,
+        bucket: str,
+        dispatcher: Dispatcher,
+        teller: Teller,
+        keep: timedelta,
+        go_on: Callable[[str], Awaitable[None]],
     ) -> None:
         self._pool = pool
         self._store = store
+        self._bucket = bucket
         self._dispatcher = dispatcher
         self._teller = teller
         self._keep = keep
+        self._go_on = go_on
 
     async def finish(self, job: Job) -> None:
         """Make the object out of its parts, verify it, and complete the job; done again if it breaks off."""
-        if job.bucket is None or job.key is None:
+        if job.bucket is None or job.key is None or job.size_bytes is None:
             raise RuntimeError(f"job {job.id} is planned and has no archive key")
         if job.upload_id is not None:
             async with self._pool.acquire() as connection:
@@ -58,10 +71,27 @@ class Ending:
         async with self._pool.acquire() as connection, connection.transaction():
             now = await job_records.lock(connection, job.id)
             if now is not None and now.status is JobStatus.PROCESSING and now.generation == job.generation:
-                await job_records.complete(connection, now, keep=self._keep)
+                archive_id = await archive_records.insert(
+                    connection, digest=job.digest, bucket=job.bucket, key=job.key, size=size, keep=self._keep
+                )
+                await job_records.complete(connection, now, archive_id, digest=job.digest)
                 await catalogue.remember(connection, job.id)
                 log.info("job completed", bytes=job.size_bytes)
+        await self.over(job)
+
+    async def over(self, job: Job) -> None:
+        """Do what follows from the end of a job: its staging objects go, it is told, others go on."""
+        if job.staged:
+            await self.drop_staged(job.id)
         await self._teller.tell(job.id)
+        await self.drive_followers(job.id)
+
+    async def drive_followers(self, job_id: str) -> None:
+        """Drive the jobs on that wait for what a job builds."""
+        async with self._pool.acquire() as connection:
+            followers = await job_records.followers(connection, job_id)
+        for follower in followers:
+            await self._go_on(follower)
 
     async def fail(self, job_id: str, failure: Failure, *, generation: int | None = None) -> None:
         """The job is over without an archive; one that is over already stays as it is.
@@ -76,10 +106,11 @@ class Ending:
             if job is None or generation not in (None, job.generation):
                 return
             if job.status not in TERMINAL:
+                await file_records.fail_all(connection, job_id, failure)
                 await job_records.fail(connection, job, failure, keep=self._keep)
                 log.warning("job failed", code=failure.code, reason=failure.message)
         await self.clean_up(job)
-        await self._teller.tell(job_id)
+        await self.over(job)
 
     async def clean_up(self, job: Job) -> None:
         """Take back what a plan left behind: tasks in their lanes, and parts in the store."""
@@ -91,18 +122,35 @@ class Ending:
                 # The reconciler drops it later; the job's end does not wait for it.
                 log.warning("upload not aborted", error=str(error))
 
+    async def drop_staged(self, job_id: str) -> None:
+        """Delete what was staged for a job."""
+        try:
+            keys = [each.key async for each in self._store.list_objects(self._bucket, prefix=staging_prefix(job_id))]
+            await self._store.delete_all(self._bucket, keys)
+        except StoreError as error:
+            log.warning("staging objects not deleted", error=str(error))  # the reconciler does it later
+
     async def lose_all(self, job: Job, lost: Sequence[LostFile]) -> None:
         """The job is over because none of its files can be archived."""
+        first = min(lost, key=lambda file: file.position).failure.message
+        message = first if len(lost) == 1 else f"None of the {len(lost)} files could be archived; first: {first}"
+        await self._end_without(job, lost, Failure(code=ErrorCode.PROCESSING_FAILED, message=message))
+
+    async def refuse_incomplete(self, job: Job, lost: Sequence[LostFile]) -> None:
+        """The job is over because it was to fail when a file is missing."""
+        first = min(lost, key=lambda file: file.position).failure
+        others = f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""
+        await self._end_without(job, lost, Failure(code=first.code, message=f"{first.message}{others}"))
+
+    async def _end_without(self, job: Job, lost: Sequence[LostFile], failure: Failure) -> None:
         async with self._pool.acquire() as connection, connection.transaction():
             now = await job_records.lock(connection, job.id)
             if now is None or now.status in TERMINAL or now.generation != job.generation:
                 return
-            await job_records.lose_files(connection, job.id, lost)
-            first = min(lost, key=lambda file: file.position).failure.message
-            message = first if len(lost) == 1 else f"None of the {len(lost)} files could be archived; first: {first}"
-            failure = Failure(code=ErrorCode.PROCESSING_FAILED, message=message)
+            await file_records.lose(connection, job.id, lost)
+            await file_records.fail_all(connection, job.id, failure)
             await job_records.fail(connection, now, failure, keep=self._keep)
-        await self._teller.tell(job.id)
+        await self.over(now)
 
     async def cancel(self, job_id: str) -> None:
         """The user stopped the job; nothing of it is left in the store. One that is over stays as it is."""
@@ -111,5 +159,6 @@ class Ending:
             if job is None or job.status in TERMINAL:
                 return
             await job_records.cancel(connection, job, keep=self._keep)
+        log.info("job cancelled")
         await self.clean_up(job)
-        await self._teller.tell(job_id)
+        await self.over(job)

@@ -9,11 +9,15 @@ from haulyard_chassis.store import StoreUnavailableError
 from haulyard_contracts import (
     ErrorCode,
     Failure,
+    JobAction,
     JobControl,
     JobRequested,
     PartDone,
     PartFailed,
+    PrepareDone,
+    Result,
     Topology,
+    UserErasure,
     decode,
 )
 from haulyard_orchestrator.jobs import Jobs
@@ -59,24 +63,44 @@ def register_handlers(
     @subscribe(
         broker,
         Intake(consumers=(topology.control_consumer,), slots=_CONTROL_SLOTS),
-        JobControl,
+        JobControl | UserErasure,
         topology=topology,
         grace=grace,
     )
-    async def control_job(control: JobControl) -> None:
-        structlog.contextvars.bind_contextvars(job_id=control.job_id)
-        await patiently(lambda: runtime.jobs.cancel(control.job_id))
+    async def control(wish: JobControl | UserErasure) -> None:
+        await _grant(runtime.jobs, wish)
 
     @subscribe(
         broker,
         Intake(consumers=(topology.results_consumer,), slots=settings.result_slots),
-        PartDone | PartFailed,
+        Result,
         topology=topology,
         grace=grace,
     )
-    async def take_result(result: PartDone | PartFailed) -> None:
-        structlog.contextvars.bind_contextvars(job_id=result.job_id)
-        if isinstance(result, PartDone):
-            await patiently(lambda: runtime.jobs.part_done(result))
-        else:
-            await patiently(lambda: runtime.jobs.part_failed(result))
+    async def take_result(result: Result) -> None:
+        await _take_in(runtime.jobs, result)
+
+
+async def _grant(jobs: Jobs, wish: JobControl | UserErasure) -> None:
+    """Do what a user wants."""
+    if isinstance(wish, UserErasure):
+        await patiently(lambda: jobs.forgetting.erase_user(wish))
+        return
+    structlog.contextvars.bind_contextvars(job_id=wish.job_id)
+    match wish.action:
+        case JobAction.CANCEL:
+            await patiently(lambda: jobs.cancel(wish.job_id))
+        case JobAction.DELETE:
+            await patiently(lambda: jobs.delete(wish.job_id))
+
+
+async def _take_in(jobs: Jobs, result: Result) -> None:
+    """Take a result in."""
+    structlog.contextvars.bind_contextvars(job_id=result.job_id)
+    match result:
+        case PartDone():
+            await patiently(lambda: jobs.part_done(result))
+        case PrepareDone():
+            await patiently(lambda: jobs.preparation_done(result))
+        case PartFailed():
+            await patiently(lambda: jobs.part_failed(result))

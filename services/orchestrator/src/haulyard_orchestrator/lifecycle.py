@@ -8,7 +8,7 @@ from enum import StrEnum
 from haulyard_contracts import JobStatus
 
 
-class JobAction(StrEnum):
+class Step(StrEnum):
     """What can happen to a job."""
 
     PLAN = "plan"
@@ -19,17 +19,17 @@ class JobAction(StrEnum):
     EXPIRE = "expire"
 
 
-TRANSITIONS: dict[tuple[JobStatus, JobAction], JobStatus] = {
-    (JobStatus.QUEUED, JobAction.PLAN): JobStatus.PROCESSING,
-    (JobStatus.QUEUED, JobAction.FAIL): JobStatus.FAILED,
-    (JobStatus.QUEUED, JobAction.CANCEL): JobStatus.CANCELLED,
-    (JobStatus.PROCESSING, JobAction.PLAN): JobStatus.PROCESSING,
-    (JobStatus.PROCESSING, JobAction.COMPLETE): JobStatus.COMPLETED,
-    (JobStatus.PROCESSING, JobAction.FAIL): JobStatus.FAILED,
-    (JobStatus.PROCESSING, JobAction.CANCEL): JobStatus.CANCELLED,
-    (JobStatus.COMPLETED, JobAction.EXPIRE): JobStatus.EXPIRED,
-    (JobStatus.FAILED, JobAction.EXPIRE): JobStatus.EXPIRED,
-    (JobStatus.CANCELLED, JobAction.EXPIRE): JobStatus.EXPIRED,
+TRANSITIONS: dict[tuple[JobStatus, Step], JobStatus] = {
+    (JobStatus.QUEUED, Step.PLAN): JobStatus.PROCESSING,
+    (JobStatus.QUEUED, Step.FAIL): JobStatus.FAILED,
+    (JobStatus.QUEUED, Step.CANCEL): JobStatus.CANCELLED,
+    (JobStatus.PROCESSING, Step.PLAN): JobStatus.PROCESSING,
+    (JobStatus.PROCESSING, Step.COMPLETE): JobStatus.COMPLETED,
+    (JobStatus.PROCESSING, Step.FAIL): JobStatus.FAILED,
+    (JobStatus.PROCESSING, Step.CANCEL): JobStatus.CANCELLED,
+    (JobStatus.COMPLETED, Step.EXPIRE): JobStatus.EXPIRED,
+    (JobStatus.FAILED, Step.EXPIRE): JobStatus.EXPIRED,
+    (JobStatus.CANCELLED, Step.EXPIRE): JobStatus.EXPIRED,
 }
 
 
@@ -37,7 +37,7 @@ class IllegalTransitionError(Exception):
     """This cannot happen to a job in this state: somebody else was faster, or a message came late."""
 
 
-def next_status(status: JobStatus, action: JobAction) -> JobStatus:
+def next_status(status: JobStatus, action: Step) -> JobStatus:
     """Return the state after ``action``.
 
     Raises:

@@ -2,8 +2,10 @@
 
 * parts whose next attempt is due are sent again;
 * jobs that have not moved for a while are driven on;
+* jobs that take longer than a job may are failed;
 * jobs that are over and of whose end nobody was told are told of;
-* multipart uploads that belong to no job are dropped.
+* jobs and archives whose time is over go;
+* multipart uploads and staging objects that belong to no job are dropped.
 """
 
 import asyncio
@@ -15,8 +17,10 @@ from haulyard_chassis.database import Pool
 from haulyard_chassis.logs import get_logger
 from haulyard_chassis.store import ObjectStore
 from haulyard_chassis.tasks import cancel_and_wait
+from haulyard_contracts import ErrorCode, Failure
 from haulyard_orchestrator import job_records
 from haulyard_orchestrator.jobs import Jobs
+from haulyard_orchestrator.preparing import STAGING, staged_for
 
 log = get_logger(__name__)
 
@@ -32,6 +36,10 @@ class Intervals:
     stale_after: float = 60.0
     upload_check: float = 600.0
     orphan_after: float = 3600.0
+    expiry_check: float = 30.0
+    job_timeout: float = 86_400.0
+    record_keep: float = 30 * 86_400.0
+    """How long the record of an expired job is kept."""
 
 
 class Reconciler:
@@ -51,8 +59,11 @@ class Reconciler:
         self._tasks = [
             asyncio.create_task(self._repeat(self.send_due, every.retries)),
             asyncio.create_task(self._repeat(self.drive_stale, every.stale_check)),
+            asyncio.create_task(self._repeat(self.fail_overdue, every.stale_check)),
             asyncio.create_task(self._repeat(self.tell_untold, every.stale_check)),
+            asyncio.create_task(self._repeat(self.forget_old, every.expiry_check)),
             asyncio.create_task(self._repeat(self.drop_orphan_uploads, every.upload_check)),
+            asyncio.create_task(self._repeat(self.drop_orphan_staging, every.upload_check)),
         ]
 
     async def stop(self) -> None:
@@ -81,6 +92,24 @@ class Reconciler:
             log.info("driving a job that did not move", job_id=job_id)
             await self._one(self._jobs.drive(job_id), job_id)
 
+    async def fail_overdue(self) -> None:
+        """Fail the jobs that take longer than a job may."""
+        limit = timedelta(seconds=self._intervals.job_timeout)
+        async with self._pool.acquire() as connection:
+            overdue = await job_records.overdue(connection, older_than=limit, limit=_BATCH)
+        failure = Failure(code=ErrorCode.JOB_TIMEOUT, message=f"The job did not finish within {limit}.")
+        for job_id in overdue:
+            await self._one(self._jobs.fail(job_id, failure), job_id)
+
+    async def forget_old(self) -> None:
+        """Let go of jobs and archives whose time is over."""
+        forgetting = self._jobs.forgetting
+        while await forgetting.expire(limit=_BATCH) == _BATCH:
+            pass
+        while await forgetting.drop_archives(limit=_BATCH) == _BATCH:
+            pass
+        await forgetting.forget_old(older_than=timedelta(seconds=self._intervals.record_keep), limit=_BATCH)
+
     async def tell_untold(self) -> None:
         """Tell of the ends that nobody was told of."""
         older_than = timedelta(seconds=self._intervals.stale_check)
@@ -108,3 +137,17 @@ class Reconciler:
             if (upload.key, upload.upload_id) not in live:
                 log.info("dropping an upload of no job", key=upload.key)
                 await self._store.abort_upload(self._bucket, upload.key, upload_id=upload.upload_id)
+
+    async def drop_orphan_staging(self) -> None:
+        """Delete what was staged for jobs that are over."""
+        before = datetime.now(UTC) - timedelta(seconds=self._intervals.orphan_after)
+        old = [
+            each.key async for each in self._store.list_objects(self._bucket, prefix=STAGING) if each.modified < before
+        ]
+        if not old:
+            return
+        async with self._pool.acquire() as connection:
+            live = await job_records.live(connection, list({staged_for(key) for key in old}))
+        orphans = [key for key in old if staged_for(key) not in live]
+        log.info("deleting staging objects of no job", objects=len(orphans))
+        await self._store.delete_all(self._bucket, orphans)

@@ -20,19 +20,19 @@ class Tail:
 
 
 def whole_entries(task: PartTask, result: PartDone) -> dict[int, int]:
-    """Return the CRC-32 of each entry whose data is all in this part."""
-    sizes = {entry.index: entry.size for entry in task.entries}
-    return {found.entry: found.crc32 for found in result.slices if found.length == sizes[found.entry]}
+    """Return the CRC-32 of each entry that is stored as it is and whose data is all in this part."""
+    sizes = {entry.index: entry.size for entry in task.entries if entry.packed is None}
+    return {found.entry: found.crc32 for found in result.slices if found.length == sizes.get(found.entry)}
 
 
 def slice_crc32(part: PartRow, result: PartDone) -> int | None:
     """Return the CRC-32 of the slice of a large entry that the part holds, or None if it holds none."""
     if part.slice_of is None:
         return None
-    for found in result.slices:
-        if found.entry == part.slice_of:
-            return found.crc32
-    return 0  # the part has the header of the entry and none of its data
+    if not part.slice_length:
+        return 0  # the part has the header of the entry and none of its data
+    # None where the store copied the slice and nobody had to read it.
+    return next((found.crc32 for found in result.slices if found.entry == part.slice_of), None)
 
 
 def tail(slices: Sequence[PartRow]) -> Tail | None:
@@ -48,17 +48,21 @@ def tail(slices: Sequence[PartRow]) -> Tail | None:
     return Tail(join_crcs(found), sum(length for _, length in found))
 
 
-def joined(slices: Iterable[PartRow]) -> dict[int, int]:
-    """Return the CRC-32 of each large entry, from the slices of all its parts.
+def joined(slices: Iterable[PartRow], sizes: Mapping[int, int]) -> dict[int, int]:
+    """Return the CRC-32 of each large entry of which all slices were read.
 
     Args:
-        slices: of finished parts, ordered by entry and offset.
+        slices: of all parts of these entries.
+        sizes: bytes of each entry's data.
     """
     ordered = sorted(slices, key=lambda part: (part.slice_of or 0, part.slice_offset or 0, part.number))
-    return {
-        entry: join_crcs([(part.slice_crc32 or 0, part.slice_length or 0) for part in parts])
-        for entry, parts in groupby(ordered, key=lambda part: part.slice_of or 0)
-    }
+    found: dict[int, int] = {}
+    for entry, group in groupby(ordered, key=lambda part: part.slice_of or 0):
+        read = [(part.slice_crc32, part.slice_length or 0) for part in group]
+        known = [(checksum, length) for checksum, length in read if checksum is not None]
+        if len(known) == len(read) and sum(length for _, length in known) == sizes[entry]:
+            found[entry] = join_crcs(known)
+    return found
 
 
 def with_tail(task: PartTask, entry: int, behind: Tail) -> PartTask:

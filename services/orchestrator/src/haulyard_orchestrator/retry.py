@@ -23,6 +23,11 @@ class ForgetChecksum:
 
 
 @dataclass(frozen=True, slots=True)
+class LookAgain:
+    """What the catalogue believes of the file is out of date: look at its source and plan anew."""
+
+
+@dataclass(frozen=True, slots=True)
 class PlanAnew:
     """The upload is gone: start another one."""
 
@@ -32,7 +37,7 @@ class FailJob:
     """Nothing more can be done."""
 
 
-Decision = RetryPart | DropFile | ForgetChecksum | PlanAnew | FailJob
+Decision = RetryPart | DropFile | ForgetChecksum | LookAgain | PlanAnew | FailJob
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,16 @@ class RetryPolicy:
         """
         return self.first_delay * 2.0 ** (attempt - 1) * (0.75 + 0.5 * jitter)
 
-    def decide(self, failure: Failure, *, attempt: int, generation: int, names_file: bool, jitter: float) -> Decision:
+    def decide(
+        self,
+        failure: Failure,
+        *,
+        attempt: int,
+        generation: int,
+        names_file: bool,
+        jitter: float,
+        is_believed: bool = False,
+    ) -> Decision:
         """Return what to do.
 
         Args:
@@ -67,6 +81,7 @@ class RetryPolicy:
             generation: the job's current plan, from 1.
             names_file: whether the source of one file was the reason.
             jitter: a random number from 0 to 1.
+            is_believed: whether that file's version was taken from the catalogue, without looking at its source.
         """
         if failure.code in RETRYABLE and attempt < self.attempts:
             return RetryPart(self.delay(attempt, jitter))
@@ -74,6 +89,8 @@ class RetryPolicy:
             return FailJob()
         if failure.code is ErrorCode.CHECKSUM_MISMATCH and names_file:
             return ForgetChecksum()
+        if failure.code is ErrorCode.SOURCE_CHANGED and names_file and is_believed:
+            return LookAgain()
         if failure.code is ErrorCode.UPLOAD_GONE:
             return PlanAnew()
         if names_file:

@@ -17,6 +17,12 @@ class OrchestratorSettings(ServiceSettings):
     part_body_bytes: int = Field(
         64 * _MIB, ge=5 * _MIB, le=5 * 1024 * _MIB, description="Size of a part that is one slice of a large file."
     )
+    part_copied_bytes: int = Field(
+        512 * _MIB, ge=5 * _MIB, le=5 * 1024 * _MIB, description="Most bytes of a part that the store copies by itself."
+    )
+    part_spread: int = Field(
+        16, ge=1, le=1000, description="Parts into which what is copied is cut at least, so that it keeps a fleet busy."
+    )
     single_put_bytes: int = Field(
         16 * _MIB, ge=0, le=24 * _MIB, description="Archives up to this size are one PUT instead of a multipart upload."
     )
@@ -25,6 +31,16 @@ class OrchestratorSettings(ServiceSettings):
         2.0, gt=0, description="Pause before the second try; it doubles with each further one."
     )
     archive_days: int = Field(7, ge=1, le=365, description="Days after which an archive is deleted.")
+    record_days: int = Field(
+        30, ge=0, le=3650, description="Days after its archive is deleted that the record of a job is kept."
+    )
+    job_timeout_seconds: float = Field(86_400.0, gt=0, description="Seconds that a job may take before it is failed.")
+    reuse_archives: bool = Field(
+        default=True, description="Whether jobs for the same versions of the same files share one archive."
+    )
+    deflate_block_bytes: int = Field(
+        128 * _MIB, ge=_MIB, le=1024 * _MIB, description="Bytes of source that one archiver deflates at a time."
+    )
     stale_seconds: float = Field(
         60.0, gt=0, description="Seconds without movement after which the reconciler looks at a job again."
     )
@@ -42,7 +58,11 @@ class OrchestratorSettings(ServiceSettings):
     def limits(self) -> Limits:
         """The sizes for the archive engine."""
         return Limits(
-            packed_part=self.part_packed_bytes, body_part=self.part_body_bytes, single_put=self.single_put_bytes
+            packed_part=self.part_packed_bytes,
+            body_part=self.part_body_bytes,
+            copied_part=max(self.part_copied_bytes, self.part_body_bytes),
+            spread=self.part_spread,
+            single_put=self.single_put_bytes,
         )
 
     @model_validator(mode="after")

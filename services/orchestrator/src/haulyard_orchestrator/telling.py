@@ -2,7 +2,7 @@
 
 from haulyard_chassis.broker import TRACEPARENT, Publisher
 from haulyard_chassis.database import Pool
-from haulyard_chassis.job_state import CACHE_UNAVAILABLE, JobCache, load_document
+from haulyard_chassis.job_state import CACHE_UNAVAILABLE, JobCache, load_job
 from haulyard_chassis.logs import get_logger
 from haulyard_contracts import (
     TERMINAL,
@@ -13,7 +13,7 @@ from haulyard_contracts import (
     Topology,
     cloud_event_headers,
 )
-from haulyard_orchestrator import job_records
+from haulyard_orchestrator import job_records, measures
 
 log = get_logger(__name__)
 
@@ -33,14 +33,10 @@ class Teller:
         Raises:
             BrokerUnavailableError: the event is not in the stream; call again.
         """
-        async with (
-            self._pool.acquire() as connection,
-            connection.transaction(isolation="repeatable_read", readonly=True),
-        ):
-            document = await load_document(connection, job_id)
-            job = await job_records.get(connection, job_id)
-        if document is None or job is None:
+        recorded = await load_job(self._pool, job_id)
+        if recorded is None:
             return
+        document = recorded.document
         # The cache first: whoever missed the event reads a state that is at least as new.
         try:
             await self._cache.put(document)
@@ -48,14 +44,15 @@ class Teller:
             log.warning("cache unavailable", error=repr(error))
         event = event_of(document, planned=planned)
         headers = cloud_event_headers(event, source=f"/haulyard/{self._topology.namespace}")
-        if job.traceparent:
-            headers[TRACEPARENT] = job.traceparent
+        if recorded.traceparent:
+            headers[TRACEPARENT] = recorded.traceparent
         await self._publisher.publish(
             self._topology.event(job_id, event.type), event, message_id=event.id, headers=headers
         )
         if document.status in TERMINAL:
-            async with self._pool.acquire() as connection:
-                await job_records.mark_told(connection, job_id, document.sequence)
+            took = await job_records.mark_told(self._pool, job_id, document.sequence)
+            if took is not None:  # the first time
+                measures.ended(document, took)
 
 
 _EVENT_TYPES = {

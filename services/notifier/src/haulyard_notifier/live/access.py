@@ -2,7 +2,7 @@
 
 import re
 
-from haulyard_chassis.identity import Tickets, TokenVerifier
+from haulyard_chassis.identity import JOBS_READ, InvalidTokenError, Tickets, Verifier
 
 _JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,50}")
 _MAX_SEQUENCE = 2**63 - 1
@@ -37,17 +37,21 @@ class Access:
         tickets: verifies tickets.
     """
 
-    def __init__(self, tokens: TokenVerifier, tickets: Tickets) -> None:
+    def __init__(self, tokens: Verifier, tickets: Tickets) -> None:
         self._tokens = tokens
         self._tickets = tickets
 
-    def owner(self, job_id: str, *, ticket: str | None, authorization: str | None) -> str | None:
+    async def owner(self, job_id: str, *, ticket: str | None, authorization: str | None) -> str | None:
         """Return the user to whom the job must belong; None when the ticket itself is the permission.
 
         Raises:
             haulyard_chassis.identity.InvalidTokenError: neither a valid ticket for this job nor a valid token.
+            haulyard_chassis.identity.KeysUnavailableError: it cannot be told whether the token is valid.
         """
         if ticket is not None:
             self._tickets.verify(ticket, job_id)
             return None
-        return self._tokens.verify_header(authorization)
+        principal = await self._tokens.verify_header(authorization)
+        if JOBS_READ not in principal.scopes:
+            raise InvalidTokenError(f"the token does not grant {JOBS_READ}")
+        return principal.user_id

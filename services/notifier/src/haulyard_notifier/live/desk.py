@@ -34,11 +34,12 @@ class LiveDesk:
 
         Raises:
             haulyard_chassis.identity.InvalidTokenError: it may not watch anything.
+            haulyard_chassis.identity.KeysUnavailableError: it is not known whether it may.
             NoSuchJobError: there is no such job for it.
             haulyard_chassis.job_state.JobStateUnavailableError: it is not known whether there is.
             haulyard_notifier.live.hub.EventsUnavailableError: the job cannot be followed now.
         """
-        owner = self.access.owner(job_id, ticket=ticket, authorization=authorization)
+        owner = await self.access.owner(job_id, ticket=ticket, authorization=authorization)
         if not is_job_id(job_id):
             raise NoSuchJobError(job_id)
         return await self.hub.join(job_id, owner=owner, after=after)

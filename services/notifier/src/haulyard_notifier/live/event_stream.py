@@ -14,7 +14,7 @@ from litestar.params import FromPath, HeaderParameter, QueryParameter
 from litestar.response.base import ASGIResponse
 from litestar.types import Receive, Send
 
-from haulyard_chassis.identity import InvalidTokenError
+from haulyard_chassis.identity import InvalidTokenError, KeysUnavailableError
 from haulyard_chassis.job_state import JobStateUnavailableError
 from haulyard_chassis.logs import get_logger
 from haulyard_chassis.problems import NotFoundError, Problem, UnauthorizedError, UnavailableError
@@ -83,7 +83,7 @@ async def job_events(
         raise UnauthorizedError(str(error)) from error
     except NoSuchJobError as error:
         raise NotFoundError(f"There is no job {job_id}.") from error
-    except (JobStateUnavailableError, EventsUnavailableError) as error:
+    except (JobStateUnavailableError, EventsUnavailableError, KeysUnavailableError) as error:
         log.warning("client turned away", job_id=job_id, error=repr(error))
         raise UnavailableError("The job cannot be followed at the moment.") from error
     if watch.is_over:

@@ -11,7 +11,7 @@ from litestar import WebSocket, websocket
 from litestar.exceptions import WebSocketDisconnect
 from litestar.params import FromPath
 
-from haulyard_chassis.identity import InvalidTokenError
+from haulyard_chassis.identity import InvalidTokenError, KeysUnavailableError
 from haulyard_chassis.job_state import JobStateUnavailableError
 from haulyard_chassis.logs import get_logger
 from haulyard_contracts import encode
@@ -57,7 +57,7 @@ async def _serve(socket: Socket, job_id: str, desk: LiveDesk) -> None:
         await socket.close(CLOSE_UNAUTHORIZED, "a valid ticket or bearer token is needed")
     except NoSuchJobError:
         await socket.close(CLOSE_NOT_FOUND, "there is no such job")
-    except (JobStateUnavailableError, EventsUnavailableError) as error:
+    except (JobStateUnavailableError, EventsUnavailableError, KeysUnavailableError) as error:
         log.warning("client turned away", job_id=job_id, error=repr(error))
         await socket.close(CLOSE_TRY_LATER, "not available at the moment, try again")
     else:

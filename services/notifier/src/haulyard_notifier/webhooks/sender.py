@@ -15,7 +15,7 @@ import aiohttp
 import asyncpg
 
 from haulyard_chassis.database import UNAVAILABLE
-from haulyard_chassis.egress import UnsafeUrlError, check_url
+from haulyard_chassis.egress import Networks, UnsafeUrlError, check_url
 from haulyard_chassis.logs import get_logger
 from haulyard_chassis.tasks import cancel_and_wait
 from haulyard_contracts import ArchiveLocation, EventType
@@ -45,8 +45,8 @@ class SenderSettings:
     """Requests at the same time."""
     timeout: float
     """Seconds that one may take."""
-    allow_private: bool
-    """Development only: addresses of this machine, and plain http, are fine."""
+    networks: Networks
+    """May be reached although they are not public, and without TLS."""
     key: bytes | None
     """Signs requests; None leaves them unsigned."""
 
@@ -167,7 +167,7 @@ class WebhookSender:
         if self._settings.key is not None:
             headers["webhook-signature"] = sign(self._settings.key, message_id=claim.id, timestamp=now, body=body)
         try:
-            check_url(claim.url, allow_private=self._settings.allow_private)
+            check_url(claim.url, networks=self._settings.networks)
             async with (
                 asyncio.timeout(self._settings.timeout),
                 self._session.post(claim.url, data=body, headers=headers, allow_redirects=False) as response,

@@ -1,0 +1,88 @@
+"""The record of archives (table ``archives``), which jobs share: all SQL that reads and changes them."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from haulyard_chassis.database import Connection, Pool
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """Where what a job wants is to be had already."""
+
+    archive_id: int | None = None
+    """A finished archive."""
+    leader_id: str | None = None
+    """A job that is building it."""
+
+    @property
+    def is_nowhere(self) -> bool:
+        """Whether it has to be built."""
+        return self.archive_id is None and self.leader_id is None
+
+
+_FIND = """
+SELECT (SELECT id FROM archives WHERE digest = $1 AND expires_at > now() + $3::interval
+        ORDER BY expires_at DESC LIMIT 1) AS archive_id,
+       (SELECT id FROM download_jobs
+        WHERE digest = $1 AND status = 'processing' AND follows IS NULL AND id <> $2 LIMIT 1) AS leader_id
+"""
+
+
+async def find_shared(connection: Connection | Pool, digest: str, *, job_id: str, remaining: timedelta) -> Shared:
+    """Return who has, or builds, an archive with a digest.
+
+    Args:
+        connection: to the database.
+        digest: of the archive.
+        job_id: the job that asks.
+        remaining: how long a finished archive must be kept at least from now on.
+    """
+    row = await connection.fetchrow(_FIND, digest, job_id, remaining)
+    return Shared(row["archive_id"], row["leader_id"]) if row else Shared()
+
+
+_INSERT = """
+INSERT INTO archives (digest, bucket, key, size_bytes, expires_at) VALUES ($1, $2, $3, $4, now() + $5) RETURNING id
+"""
+
+
+async def insert(
+    connection: Connection, *, digest: str | None, bucket: str, key: str, size: int, keep: timedelta
+) -> int:
+    """Record a finished archive; return its id."""
+    return int(await connection.fetchval(_INSERT, digest, bucket, key, size, keep))
+
+
+@dataclass(frozen=True, slots=True)
+class Unused:
+    """An archive that no job has any more, or whose time is over."""
+
+    id: int
+    bucket: str
+    key: str
+
+
+_CLAIM = """
+SELECT id, bucket, key FROM archives archive
+WHERE ($2::bigint IS NULL OR id = $2) AND ($2::bigint IS NOT NULL OR expires_at <= now())
+  AND NOT EXISTS (SELECT FROM download_jobs WHERE archive_id = archive.id AND status = 'completed')
+ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED
+"""
+
+
+async def claim_unused(connection: Connection, *, limit: int, archive_id: int | None = None) -> list[Unused]:
+    """Return archives that are to be deleted, locked for this transaction: no job can take one up meanwhile.
+
+    Args:
+        connection: inside a transaction.
+        limit: at most so many.
+        archive_id: look at this one only, whether its time is over or not.
+    """
+    rows = await connection.fetch(_CLAIM, limit, archive_id)
+    return [Unused(row["id"], row["bucket"], row["key"]) for row in rows]
+
+
+async def delete(connection: Connection, archive_id: int) -> None:
+    """Forget an archive."""
+    await connection.execute("DELETE FROM archives WHERE id = $1", archive_id)
