@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from haulyard_devstack import Infra, binaries, ceph_config, nats, postgres, valkey
+from haulyard_devstack import Infra, apt, binaries, ceph_config, nats, postgres, valkey
 from haulyard_devstack.ceph_packages import CephPrograms, needed
 from haulyard_devstack.errors import DevstackError
 from haulyard_devstack.remembered import Remembered
@@ -92,7 +92,7 @@ Inst ceph-osd (16.2 Debian:12 [amd64])
 Inst radosgw (16.2 Debian:12 [amd64])
 Conf libaio1 (0.3.113-4 Debian:12 [amd64])
 """
-    assert needed(simulation) == ["libaio1", "ceph-osd", "radosgw"]
+    assert needed(apt.to_install(simulation)) == ["libaio1", "ceph-osd", "radosgw"]
 
 
 def test_the_servers_in_the_wheels_are_found() -> None:

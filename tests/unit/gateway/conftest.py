@@ -1,6 +1,7 @@
 """The gateway with ports that live in memory, so that every answer can be seen without a network."""
 
-from collections.abc import AsyncIterator, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -14,11 +15,16 @@ from litestar.testing import AsyncTestClient
 from haulyard_chassis.health import Health
 from haulyard_chassis.identity import mint_token
 from haulyard_chassis.job_state import StateReading
+from haulyard_chassis.limits import Decision
 from haulyard_chassis.store import ObjectInfo, ObjectNotFoundError
 from haulyard_contracts import FileState, FileStatus, JobDocument, JobRequested, JobStatus, Progress
+from haulyard_gateway.admission import Claim, Verdict
 from haulyard_gateway.app import create_app
-from haulyard_gateway.ports import CatalogueFile, Ports
+from haulyard_gateway.file_validation import ObjectAt
+from haulyard_gateway.ports import AddedFile, CatalogueFile, Erasure, Ports
+from haulyard_gateway.queries import FilesWanted, JobsWanted
 from haulyard_gateway.settings import GatewaySettings
+from haulyard_gateway.validation import MAX_FILE_ID
 
 JWT_SECRET = "jwt-secret-of-at-least-thirty-two-bytes"
 TICKET_SECRET = "ticket-secret-of-at-least-32-bytes-too"
@@ -30,7 +36,7 @@ JOB_ID = "job_01KC8ZB0J0W8G3R5Q2T7V9X4YZ"
 class MemoryBroker:
     """Keeps what was published; raises ``broken`` instead when it is set."""
 
-    sent: list[tuple[str, JobRequested, str, dict[str, str]]] = field(default_factory=list)
+    sent: list[tuple[str, Any, str, dict[str, str]]] = field(default_factory=list)
     broken: Exception | None = None
 
     async def publish(
@@ -38,63 +44,166 @@ class MemoryBroker:
     ) -> None:
         if self.broken:
             raise self.broken
-        assert isinstance(message, JobRequested)
         self.sent.append((subject, message, message_id, dict(headers or {})))
 
 
 @dataclass
 class MemoryJobs:
-    """Cache and state of jobs in one."""
+    """Cache, state and record of jobs in one."""
 
     documents: dict[str, JobDocument] = field(default_factory=dict)
-    cache_broken: Exception | None = None
     state_broken: Exception | None = None
+    record_broken: Exception | None = None
     away: tuple[str, ...] = ()
+    webhooks: dict[str, str] = field(default_factory=dict)
+    parked: list[JobRequested] = field(default_factory=list)
+    deleted: set[str] = field(default_factory=set)
+    tombstones_possible: bool = True
+    asked_at_least: list[int] = field(default_factory=list)
+    wanted: JobsWanted | None = None
 
-    async def put(self, document: JobDocument) -> None:
-        if self.cache_broken:
-            raise self.cache_broken
-        self.documents[document.job_id] = document
-
-    async def look_up(self, job_id: str, *, sure: bool = False) -> StateReading:
+    async def look_up(self, job_id: str, *, at_least: int = 0, sure: bool = False) -> StateReading:
         if self.state_broken:
             raise self.state_broken
-        return StateReading(self.documents.get(job_id), self.away)
+        self.asked_at_least.append(at_least)
+        document = self.documents.get(job_id)
+        return StateReading(None if job_id in self.deleted else document, self.away)
+
+    async def page(self, user_id: str, wanted: JobsWanted) -> list[JobDocument]:
+        if self.record_broken:
+            raise self.record_broken
+        self.wanted = wanted
+        own = [job for job in self.documents.values() if job.user_id == user_id]
+        newest = sorted(own, key=lambda job: (job.created_at, job.job_id), reverse=True)
+        later = [job for job in newest if wanted.before is None or (job.created_at, job.job_id) < wanted.before]
+        return later[: wanted.limit + 1]
+
+    async def webhook_of(self, job_id: str) -> str | None:
+        if self.record_broken:
+            raise self.record_broken
+        return self.webhooks.get(job_id)
+
+    async def park(self, request: JobRequested, *, traceparent: str) -> None:
+        if self.record_broken:
+            raise self.record_broken
+        self.parked.append(request)
+
+    async def put(self, job_id: str) -> bool:
+        if self.tombstones_possible:
+            self.deleted.add(job_id)
+        return self.tombstones_possible
+
+    async def among(self, job_ids: Sequence[str]) -> set[str]:
+        return self.deleted.intersection(job_ids)
+
+
+@dataclass
+class MemoryAdmission:
+    """Says what it is told to say; a job that is admitted is known from then on."""
+
+    jobs: MemoryJobs
+    decision: Decision | None = None
+    verdict: Verdict | None = None
+    taken: int = 0
+    admitted: list[tuple[JobDocument, Claim | None]] = field(default_factory=list)
+    withdrawn: list[str] = field(default_factory=list)
+
+    async def take(self, user_id: str) -> Decision | None:
+        self.taken += 1
+        return self.decision
+
+    async def admit(self, document: JobDocument, claim: Claim | None, *, charged: bool = False) -> Verdict:
+        self.taken += not charged
+        self.admitted.append((document, claim))
+        verdict = self.verdict or Verdict(requests=self.decision)
+        if verdict == Verdict():
+            self.jobs.documents[document.job_id] = document
+        return verdict
+
+    async def withdraw(self, document: JobDocument, claim: Claim | None) -> None:
+        self.withdrawn.append(document.job_id)
+
+
+class MemoryWatch:
+    """Hears of one change, when a test makes it."""
+
+    def __init__(self) -> None:
+        self.changed: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    async def next_after(self, sequence: int) -> int:
+        return await asyncio.shield(self.changed)
+
+
+@dataclass
+class MemoryChanges:
+    """Lets tests see who waits, and make them hear of something."""
+
+    full: bool = False
+    watches: asyncio.Queue[MemoryWatch] = field(default_factory=asyncio.Queue)
+
+    @asynccontextmanager
+    async def watch(self, job_id: str) -> AsyncIterator[MemoryWatch | None]:
+        if self.full:
+            yield None
+            return
+        watch = MemoryWatch()
+        self.watches.put_nowait(watch)
+        yield watch
 
 
 @dataclass
 class MemoryCatalogue:
     """Files with their owners."""
 
-    files: dict[int, tuple[str | None, CatalogueFile]] = field(default_factory=dict)
+    files: dict[int, CatalogueFile] = field(default_factory=dict)
     broken: Exception | None = None
 
-    async def add(self, *, owner_id: str, bucket: str, key: str, name: str, found: ObjectInfo | None) -> CatalogueFile:
+    async def add(self, owner_id: str, files: Sequence[AddedFile]) -> list[CatalogueFile]:
         if self.broken:
             raise self.broken
+        return [self.put(owner_id, file) for file in files]
+
+    def put(self, owner_id: str | None, added: AddedFile) -> CatalogueFile:
+        found = added.found
         file = CatalogueFile(
             file_id=70000 + len(self.files),
-            bucket=bucket,
-            key=key,
-            name=name,
+            owner_id=owner_id,
+            source=added.source,
+            name=added.name,
             created_at=CREATED,
             size_bytes=found.size if found else None,
             etag=found.etag if found else None,
             crc32=found.crc32 if found else None,
         )
-        self.files[file.file_id] = (owner_id, file)
+        self.files[file.file_id] = file
         return file
 
     async def get(self, file_id: int, *, user_id: str) -> CatalogueFile | None:
         if self.broken:
             raise self.broken
-        owner, file = self.files.get(file_id, (None, None))
-        return file if owner in (user_id, None) else None
+        file = self.files.get(file_id)
+        return file if file and file.owner_id in (user_id, None) else None
+
+    async def page(self, user_id: str, wanted: FilesWanted) -> list[CatalogueFile]:
+        if self.broken:
+            raise self.broken
+        own = [file for file in self.files.values() if file.owner_id in (user_id, None)]
+        before = wanted.before or MAX_FILE_ID
+        return [file for file in sorted(own, key=lambda file: -file.file_id) if file.file_id < before][
+            : wanted.limit + 1
+        ]
 
     async def complete(self, file_id: int, found: ObjectInfo) -> CatalogueFile | None:
-        owner, file = self.files[file_id]
-        self.files[file_id] = owner, replace(file, size_bytes=found.size, etag=found.etag, crc32=found.crc32)
-        return self.files[file_id][1]
+        if file_id not in self.files:
+            return None
+        self.files[file_id] = replace(self.files[file_id], size_bytes=found.size, etag=found.etag, crc32=found.crc32)
+        return self.files[file_id]
+
+    async def is_used_elsewhere(self, file_id: int, source: ObjectAt, *, owner_id: str) -> bool:
+        return any(file.source == source and file.file_id != file_id for file in self.files.values())
+
+    async def delete(self, file_id: int, *, owner_id: str) -> None:
+        self.files.pop(file_id, None)
 
 
 @dataclass
@@ -116,6 +225,11 @@ class MemoryStore:
             raise ObjectNotFoundError(key)
         return self.objects[bucket, key]
 
+    async def delete(self, bucket: str, key: str) -> None:
+        if self.broken:
+            raise self.broken
+        self.objects.pop((bucket, key), None)
+
     def presign_get(self, bucket: str, key: str, *, expires: int, filename: str) -> str:
         return f"https://store.test/{bucket}/{key}?expires={expires}&filename={filename}"
 
@@ -124,13 +238,45 @@ class MemoryStore:
 
 
 @dataclass
+class MemoryPersonalData:
+    """Receipts, and what is to be exported."""
+
+    batches: list[tuple[str, list[bytes]]] = field(default_factory=lambda: [("jobs", []), ("files", [])])
+    erasures: dict[str, Erasure] = field(default_factory=dict)
+    broken: Exception | None = None
+
+    async def export(self, user_id: str) -> AsyncIterator[tuple[str, list[bytes]]]:
+        if self.broken:
+            raise self.broken
+        for batch in self.batches:
+            yield batch
+
+    async def begin_erasure(self, erasure_id: str, user_hash: str, requested_at: datetime) -> None:
+        self.erasures[erasure_id] = Erasure(
+            erasure_id=erasure_id, user_hash=user_hash, requested_at=requested_at, completed_at=None, counts={}
+        )
+
+    async def drop_erasure(self, erasure_id: str) -> None:
+        del self.erasures[erasure_id]
+
+    async def erasure(self, erasure_id: str) -> Erasure | None:
+        return self.erasures.get(erasure_id)
+
+
+@dataclass
 class World:
     """All that the gateway of a test can see."""
 
     broker: MemoryBroker = field(default_factory=MemoryBroker)
     jobs: MemoryJobs = field(default_factory=MemoryJobs)
+    admission: MemoryAdmission = field(init=False)
+    changes: MemoryChanges = field(default_factory=MemoryChanges)
     catalogue: MemoryCatalogue = field(default_factory=MemoryCatalogue)
+    personal_data: MemoryPersonalData = field(default_factory=MemoryPersonalData)
     store: MemoryStore = field(default_factory=MemoryStore)
+
+    def __post_init__(self) -> None:
+        self.admission = MemoryAdmission(self.jobs)
 
     def add_job(self, **changes: Any) -> JobDocument:
         """Put a job of alice's into the cache."""
@@ -161,9 +307,13 @@ class World:
 
         yield Ports(
             publisher=self.broker,
-            cache=self.jobs,
             state=self.jobs,
+            admission=self.admission,
+            changes=self.changes,
+            records=self.jobs,
+            tombstones=self.jobs,
             catalogue=self.catalogue,
+            personal_data=self.personal_data,
             store=self.store,
             health=Health(required={"broker": broker_check}),
         )
@@ -185,6 +335,7 @@ def settings() -> GatewaySettings:
             "public_api_url": "https://api.example.com/",
             "public_notifier_url": "https://live.example.com",
             "source_buckets": "haulyard-files, sources",
+            "source_hosts": "origin.example.com",
             "cors_origins": "https://app.example.com",
         }
     )

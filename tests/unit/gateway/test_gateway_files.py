@@ -10,7 +10,8 @@ import pytest
 
 from haulyard_chassis.store import AccessDeniedError, StoreRefusedError, StoreUnavailableError
 from haulyard_gateway.errors import CatalogueUnavailableError
-from haulyard_gateway.sources import may_register, upload_folder
+from haulyard_chassis.uploads import upload_folder
+from haulyard_gateway.sources import may_register
 
 if TYPE_CHECKING:
     from litestar import Litestar
@@ -112,7 +113,7 @@ async def test_a_store_that_hangs_is_not_waited_for(
     async def hang(*_: Any) -> Any:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr("haulyard_gateway.files._STORE_PATIENCE", 0.01)
+    monkeypatch.setattr("haulyard_gateway.looking._PATIENCE", 0.01)
     monkeypatch.setattr(world.store, "head", hang)
     assert (await client.post("/v1/files", json={"source": "s3://sources/x"})).status_code == 503
 
@@ -120,9 +121,9 @@ async def test_a_store_that_hangs_is_not_waited_for(
 async def test_files_are_seen_by_their_owner_and_shared_ones_by_all(client: Client, world: World) -> None:
     world.store.put("sources", "k")
     file_id = (await client.post("/v1/files", json={"source": "s3://sources/k"})).json()["file_id"]
-    _, file = world.catalogue.files[file_id]
-    world.catalogue.files[1] = None, replace(file, file_id=1)
-    world.catalogue.files[2] = "bob", replace(file, file_id=2)
+    file = world.catalogue.files[file_id]
+    world.catalogue.files[1] = replace(file, file_id=1, owner_id=None)
+    world.catalogue.files[2] = replace(file, file_id=2, owner_id="bob")
     wanted = [str(file_id), "1", "2", "3", "0", "-1", "x", "01", "9" * 16, "9" * 400, "%00"]
     statuses = [(await client.get(f"/v1/files/{wish}")).status_code for wish in wanted]
     assert statuses == [200, 200, 404, 404, 404, 404, 404, 404, 404, 404, 404]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,9 @@ from haulyard_chassis.broker import BrokerUnavailableError
 from haulyard_chassis.identity import Tickets
 from haulyard_chassis.job_state import JobStateUnavailableError
 from haulyard_contracts import ArchiveLocation, ErrorCode, Failure, JobStatus
+from haulyard_gateway.admission import Verdict
 from haulyard_gateway.downloads import link_lifetime
+from haulyard_gateway.errors import RecordUnavailableError
 from haulyard_gateway.estimates import estimated_completion
 
 if TYPE_CHECKING:
@@ -28,6 +29,14 @@ if TYPE_CHECKING:
 INITIATE = "/v1/download/initiate"
 JOB = "job_01KC8ZB0J0W8G3R5Q2T7V9X4YZ"
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+OF_A_JOB = [
+    ("GET", f"/v1/jobs/{JOB}/status"),
+    ("GET", f"/v1/jobs/{JOB}/download"),
+    ("GET", f"/v1/download/{JOB}"),
+    ("POST", f"/v1/jobs/{JOB}/cancel"),
+    ("POST", f"/v1/jobs/{JOB}/retry"),
+    ("DELETE", f"/v1/jobs/{JOB}"),
+]
 ARCHIVE = ArchiveLocation(bucket="archives", key="a/b.zip")
 
 
@@ -81,34 +90,31 @@ async def test_the_answer_has_the_fields_of_the_original_requirement_and_two_mor
     assert body["created_at"] < body["estimated_completion"]
 
 
-@pytest.mark.parametrize("broken", [OSError("gone"), TimeoutError()])
-async def test_a_cache_that_is_away_only_adds_a_warning(client: Client, world: World, broken: Exception) -> None:
-    world.jobs.cache_broken = broken
+async def test_a_cache_that_is_away_only_adds_a_warning(client: Client, world: World) -> None:
+    world.admission.verdict = Verdict(degraded=True)
     answer = await client.post(INITIATE, json={"file_ids": [1]})
     assert answer.status_code == 202
-    assert answer.headers["warning"].startswith('199 haulyard "')
+    assert answer.headers["warning"].startswith('199 haulyard "the status cache is away')
+    assert len(world.broker.sent) == 1
 
 
-async def test_a_cache_that_hangs_is_not_waited_for(
-    client: Client, world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def hang(_: Any) -> None:
-        await asyncio.Event().wait()
-
-    monkeypatch.setattr("haulyard_gateway.jobs._CACHE_PATIENCE", 0.01)
-    monkeypatch.setattr(world.jobs, "put", hang)
-    answer = await client.post(INITIATE, json={"file_ids": [1]})
-    assert answer.status_code == 202
-    assert "warning" in answer.headers
-
-
-async def test_a_broker_that_is_away_is_told_and_nothing_is_cached(client: Client, world: World) -> None:
+async def test_without_the_broker_the_job_waits_in_the_record(client: Client, world: World) -> None:
     world.broker.broken = BrokerUnavailableError("no confirmation")
+    answer = await client.post(INITIATE, json={"file_ids": [1], "priority": 7})
+    assert answer.status_code == 202
+    assert "the broker is away" in answer.headers["warning"]
+    assert [(job.job_id, job.priority) for job in world.jobs.parked] == [(answer.json()["job_id"], 7)]
+    assert world.admission.withdrawn == []
+
+
+async def test_without_broker_and_record_nothing_is_left_of_the_job(client: Client, world: World) -> None:
+    world.broker.broken = BrokerUnavailableError("no confirmation")
+    world.jobs.record_broken = RecordUnavailableError("gone")
     answer = await client.post(INITIATE, json={"file_ids": [1]})
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "5"
     assert answer.json()["type"] == "/problems/unavailable"
-    assert world.jobs.documents == {}
+    assert world.admission.withdrawn == [world.admission.admitted[0][0].job_id]
 
 
 async def test_a_faulty_body_publishes_nothing(client: Client, world: World) -> None:
@@ -125,7 +131,8 @@ async def test_status_has_the_fields_of_the_original_requirement(client: Client,
     world.add_job()
     answer = await client.get(f"/v1/jobs/{JOB}/status")
     assert answer.status_code == 200
-    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["cache-control"] == "private, no-cache"
+    assert answer.headers["etag"] == 'W/"3"'
     assert answer.headers["retry-after"] == "2"
     assert "warning" not in answer.headers
     body = answer.json()
@@ -146,6 +153,13 @@ async def test_status_has_the_fields_of_the_original_requirement(client: Client,
         "filename": "photos.zip",
         "size_bytes": None,
         "expires_at": None,
+        "compression": "store",
+        "on_missing": "skip",
+        "retry_of": None,
+        "sequence": 3,
+        "estimated_completion": "2025-12-12T10:00:07Z",
+        "bytes_per_second": None,
+        "transfer": {"bytes_copied": 0, "bytes_through": 0},
     }
 
 
@@ -164,12 +178,14 @@ async def test_an_answer_without_the_cache_has_a_warning(client: Client, world: 
     assert "warning" in (await client.get(f"/v1/jobs/{JOB}/status")).headers
 
 
-@pytest.mark.parametrize("what", ["status", "download"])
-async def test_unknown_malformed_and_foreign_jobs_look_the_same(client: Client, world: World, what: str) -> None:
+@pytest.mark.parametrize(("method", "path"), OF_A_JOB)
+async def test_unknown_malformed_and_foreign_jobs_look_the_same(
+    client: Client, world: World, method: str, path: str
+) -> None:
     foreign = world.add_job(user_id="bob").job_id
     malformed = ["job_1", "x", foreign.lower(), foreign + "0", "job_%00", "..%5c..", "job_*", "%F0%9F%98%80"]
     answers = [
-        await client.get(f"/v1/jobs/{job_id}/{what}") for job_id in [foreign, foreign.replace("01", "02"), *malformed]
+        await client.request(method, path.replace(JOB, job_id)) for job_id in [foreign, foreign.replace("01", "02"), *malformed]
     ]
     problems = [answer.json() for answer in answers]
     assert {answer.status_code for answer in answers} == {404}
@@ -178,17 +194,20 @@ async def test_unknown_malformed_and_foreign_jobs_look_the_same(client: Client, 
     assert all(problem == problems[0] for problem in problems)
 
 
-@pytest.mark.parametrize("what", ["status", "download"])
-async def test_when_the_state_cannot_be_read_the_job_is_not_denied(client: Client, world: World, what: str) -> None:
+@pytest.mark.parametrize(("method", "path"), OF_A_JOB)
+async def test_when_the_state_cannot_be_read_the_job_is_not_denied(
+    client: Client, world: World, method: str, path: str
+) -> None:
     world.jobs.state_broken = JobStateUnavailableError("record")
-    answer = await client.get(f"/v1/jobs/{JOB}/{what}")
+    answer = await client.request(method, path)
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
 
 
-async def test_a_finished_archive_has_a_link_of_fifteen_minutes(client: Client, world: World) -> None:
+@pytest.mark.parametrize("path", [f"/v1/jobs/{JOB}/download", f"/v1/download/{JOB}"])
+async def test_a_finished_archive_has_a_link_of_fifteen_minutes(client: Client, world: World, path: str) -> None:
     world.add_job(status=JobStatus.COMPLETED, archive=ARCHIVE, size_bytes=3145728)
     before = datetime.now(UTC).replace(microsecond=0)
-    answer = await client.get(f"/v1/jobs/{JOB}/download")
+    answer = await client.get(path)
     assert answer.status_code == 200
     assert answer.headers["cache-control"] == "no-store"
     body = answer.json()

@@ -8,20 +8,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from haulyard_chassis.egress import LOOPBACK
 from haulyard_chassis.problems import FieldError, InvalidRequestError
 from haulyard_gateway.faults import MAX_LISTED, pointer
 from haulyard_gateway.reading import decode_object
 from haulyard_gateway.validation import (
     MAX_FILE_ID,
     InitiateRequest,
-    RegisterFile,
     parse_initiate,
-    parse_register,
+    parse_check,
+    parse_start,
 )
 
 
+
+
 def initiate(body: dict[str, Any], *, max_files: int = 100, development: bool = False) -> InitiateRequest:
-    return parse_initiate(body, max_files=max_files, allow_private_webhooks=development)
+    return parse_initiate(body, max_files=max_files, networks=LOOPBACK if development else ())
 
 
 def faults_of(body: dict[str, Any], parse: Any = initiate) -> list[tuple[str | None, str]]:

@@ -10,15 +10,18 @@ from litestar.openapi.spec import Components
 
 from haulyard_chassis.app import make_app
 from haulyard_chassis.health import Health
-from haulyard_chassis.identity import TokenVerifier
-from haulyard_gateway import files, jobs
-from haulyard_gateway.auth import REQUIREMENT, SCHEME, SCHEME_NAME, bearer_guard
+from haulyard_chassis.identity import Verifier
+from haulyard_chassis.jwks import make_verifier
+from haulyard_gateway import archives, files, initiating, jobs, legacy, live, status, users
+from haulyard_gateway.answering import with_noted_headers
+from haulyard_gateway.auth import SCHEME, SCHEME_NAME, bearer_guard
 from haulyard_gateway.connections import connect
 from haulyard_gateway.context import Context, make_context
 from haulyard_gateway.errors import DOMAIN_ERRORS
 from haulyard_gateway.pages import DOCS, PAGES
 from haulyard_gateway.ports import Ports
 from haulyard_gateway.settings import GatewaySettings
+from haulyard_gateway.site import site_root, site_routes
 
 _DESCRIPTION = """
 Many files as one ZIP, made in the background and delivered by the object store.
@@ -42,36 +45,61 @@ def create_app(settings: GatewaySettings, connect: Connect = connect) -> Litesta
     """
     # Health is wired before there is anything to check: the checks come with the connections.
     health = Health(required={})
+    verifier = make_verifier(settings)
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
-        async with connect(settings) as ports:
-            app.state.context = make_context(settings, ports)
-            health.required, health.reported = ports.health.required, ports.health.reported
-            yield
+        try:
+            async with connect(settings) as ports:
+                app.state.context = make_context(settings, ports)
+                health.required, health.reported = ports.health.required, ports.health.reported
+                yield
+        finally:
+            await verifier.close()
 
     return make_app(
         title="Haulyard",
         description=_DESCRIPTION.strip(),
-        routes=[_api(settings), *PAGES],
+        routes=[_api(verifier), *site_routes(settings, site_root()), *PAGES],
         health=health,
         lifespan=lifespan,
         cors_origins=settings.cors_origins,
         components=Components(security_schemes={SCHEME_NAME: SCHEME}),
         docs=DOCS,
+        metrics_enabled=settings.metrics_enabled,
+        behind_tls=settings.behind_tls,
     )
 
 
-def _api(settings: GatewaySettings) -> Router:
+def _api(verifier: Verifier) -> Router:
     def context(state: State) -> Context:
         made: Context = state.context
         return made
 
     return Router(
         "/v1",
-        route_handlers=[jobs.initiate, jobs.status, jobs.download, files.add_file, files.get_file],
-        guards=[bearer_guard(TokenVerifier(settings.jwt_secret.get_secret_value()))],
-        security=REQUIREMENT,
+        route_handlers=[
+            initiating.initiate,
+            legacy.check,
+            legacy.start,
+            archives.download_alias,
+            jobs.list_jobs,
+            status.status,
+            live.live,
+            archives.download,
+            jobs.cancel,
+            jobs.retry,
+            jobs.delete_job,
+            files.add_files,
+            files.list_files,
+            files.get_file,
+            files.delete_file,
+            users.export_data,
+            users.erase_data,
+            users.get_erasure,
+        ],
+        guards=[bearer_guard(verifier)],
+        middleware=[with_noted_headers],
         exception_handlers=DOMAIN_ERRORS,
         dependencies={"context": Provide(context, sync_to_thread=False)},
     )

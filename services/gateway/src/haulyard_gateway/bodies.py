@@ -1,17 +1,29 @@
-"""What the API answers, field by field; times are UTC, to the second."""
+"""What the API answers about jobs, field by field; times are UTC, to the second."""
 
 from datetime import UTC, datetime
-from typing import Literal
 
 import msgspec
 
-from haulyard_contracts import Failure, FileState, JobDocument, JobStatus, Progress
-from haulyard_gateway.ports import CatalogueFile
+from haulyard_contracts import (
+    Compression,
+    Failure,
+    FileState,
+    JobAction,
+    JobDocument,
+    JobStatus,
+    OnMissing,
+    Progress,
+)
+from haulyard_gateway.estimates import bytes_per_second, expected_completion
 
 
 def in_seconds(moment: datetime) -> datetime:
     """Return a time as the API shows it."""
     return moment.astimezone(UTC).replace(microsecond=0)
+
+
+def _if_known(moment: datetime | None) -> datetime | None:
+    return in_seconds(moment) if moment else None
 
 
 class JobAccepted(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +43,43 @@ class JobAccepted(msgspec.Struct, frozen=True, kw_only=True):
     """Follow the job over server-sent events; holds a ticket like ``websocket_url``."""
 
 
+class Transfer(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the bytes of the sources went so far."""
+
+    bytes_copied: int
+    """The store copied them by itself."""
+    bytes_through: int
+    """They went through Haulyard."""
+
+
+class JobSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """A job, as lists have it."""
+
+    job_id: str
+    status: JobStatus
+    progress: Progress
+    created_at: datetime
+    updated_at: datetime
+    completed_at: datetime | None
+    expires_at: datetime | None
+    error: Failure | None
+    priority: int
+    filename: str
+    size_bytes: int | None
+    compression: Compression
+    on_missing: OnMissing
+    retry_of: str | None
+    status_url: str
+
+
+class JobPage(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of jobs, the newest first."""
+
+    jobs: tuple[JobSummary, ...]
+    next_cursor: str | None
+    """Give it as ``cursor`` for the next page; null on the last one."""
+
+
 class JobView(msgspec.Struct, frozen=True, kw_only=True):
     """How a job is."""
 
@@ -48,6 +97,35 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
     """Size of the archive, when there is one."""
     expires_at: datetime | None
     """When the archive is deleted."""
+    compression: Compression
+    on_missing: OnMissing
+    retry_of: str | None
+    """The job whose failed files these are."""
+    sequence: int
+    """Grows with each change; give it as ``since`` to wait for the next one."""
+    estimated_completion: datetime | None
+    """From the speed so far; null when the job is over, or nothing is known."""
+    bytes_per_second: int | None
+    transfer: Transfer
+
+
+class LiveLinks(msgspec.Struct, frozen=True, kw_only=True):
+    """Where to follow a job; each link holds a ticket for this job only, so keep it to yourself."""
+
+    job_id: str
+    websocket_url: str
+    events_url: str
+
+
+class JobWish(msgspec.Struct, frozen=True, kw_only=True):
+    """A wish about a job that will be fulfilled."""
+
+    job_id: str
+    action: JobAction
+    status: JobStatus
+    """How the job was when the wish came."""
+    status_url: str | None
+    """Where to see that it is fulfilled; null for a job that is no longer to be seen."""
 
 
 class ArchiveLink(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,32 +139,6 @@ class ArchiveLink(msgspec.Struct, frozen=True, kw_only=True):
     filename: str
 
 
-class UploadLink(msgspec.Struct, frozen=True, kw_only=True):
-    """Where to send a file's bytes, with one request."""
-
-    method: Literal["PUT"]
-    url: str
-    expires_at: datetime
-
-
-class FileBody(msgspec.Struct, frozen=True, kw_only=True):
-    """A file of the catalogue."""
-
-    file_id: int
-    name: str
-    """Its path inside an archive, before it is made safe and unique there."""
-    source: str
-    status: Literal["available", "pending"]
-    """``pending``: the object has not been uploaded yet."""
-    size_bytes: int | None
-    etag: str | None
-    crc32: str | None
-    """Eight hexadecimal digits, if it is known."""
-    created_at: datetime
-    upload: UploadLink | None
-    """Only in the answer that creates a file to be uploaded."""
-
-
 def job_view(job: JobDocument) -> JobView:
     """Return the body that tells how a job is."""
     return JobView(
@@ -96,25 +148,38 @@ def job_view(job: JobDocument) -> JobView:
         files=job.files,
         created_at=in_seconds(job.created_at),
         updated_at=in_seconds(job.updated_at),
-        completed_at=in_seconds(job.completed_at) if job.completed_at else None,
+        completed_at=_if_known(job.completed_at),
         error=job.error,
         priority=job.priority,
         filename=job.filename,
         size_bytes=job.size_bytes,
-        expires_at=in_seconds(job.expires_at) if job.expires_at else None,
+        expires_at=_if_known(job.expires_at),
+        compression=job.compression,
+        on_missing=job.on_missing,
+        retry_of=job.retry_of,
+        sequence=job.sequence,
+        estimated_completion=_if_known(expected_completion(job)),
+        bytes_per_second=bytes_per_second(job),
+        transfer=Transfer(bytes_copied=job.bytes_copied, bytes_through=job.bytes_through),
     )
 
 
-def file_body(file: CatalogueFile, upload: UploadLink | None = None) -> FileBody:
-    """Return the body that tells of a file."""
-    return FileBody(
-        file_id=file.file_id,
-        name=file.name,
-        source=f"s3://{file.bucket}/{file.key}",
-        status="pending" if file.size_bytes is None else "available",
-        size_bytes=file.size_bytes,
-        etag=file.etag,
-        crc32=None if file.crc32 is None else f"{file.crc32:08x}",
-        created_at=in_seconds(file.created_at),
-        upload=upload,
+def job_summary(job: JobDocument, *, status_url: str) -> JobSummary:
+    """Return the item of a list that is a job."""
+    return JobSummary(
+        job_id=job.job_id,
+        status=job.status,
+        progress=job.progress,
+        created_at=in_seconds(job.created_at),
+        updated_at=in_seconds(job.updated_at),
+        completed_at=_if_known(job.completed_at),
+        expires_at=_if_known(job.expires_at),
+        error=job.error,
+        priority=job.priority,
+        filename=job.filename,
+        size_bytes=job.size_bytes,
+        compression=job.compression,
+        on_missing=job.on_missing,
+        retry_of=job.retry_of,
+        status_url=status_url,
     )

@@ -15,9 +15,14 @@ from haulyard_chassis.logs import get_logger
 from haulyard_chassis.store import ObjectStore, StoreError, StoreUnavailableError
 from haulyard_chassis.tasks import cancel_and_wait
 from haulyard_contracts import Topology
+from haulyard_gateway.admission import RedisAdmission
 from haulyard_gateway.catalogue import Catalogue
+from haulyard_gateway.job_records import JobRecords
+from haulyard_gateway.personal_data import PersonalDataRecords
 from haulyard_gateway.ports import Ports
 from haulyard_gateway.settings import GatewaySettings
+from haulyard_gateway.tombstones import Tombstones
+from haulyard_gateway.waiting import JobChanges
 
 log = get_logger(__name__)
 
@@ -40,9 +45,13 @@ async def connect(settings: GatewaySettings) -> AsyncIterator[Ports]:
                 cache = JobCache(redis)
                 yield Ports(
                     publisher=Publisher(broker),
-                    cache=cache,
                     state=JobState(cache, pool, stream, topology),
+                    admission=RedisAdmission(redis, settings),
+                    changes=JobChanges(broker, topology, most=settings.max_waiting),
+                    records=JobRecords(pool),
+                    tombstones=Tombstones(redis, cache),
                     catalogue=Catalogue(pool),
+                    personal_data=PersonalDataRecords(pool),
                     store=store,
                     health=_health(topology, stream, redis, pool, store, settings),
                 )

@@ -1,4 +1,4 @@
-"""How an endpoint says in OpenAPI what it reads and answers, problems included."""
+"""How an endpoint says in OpenAPI what it reads and answers, problems included, and which scopes it needs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,11 +12,14 @@ from litestar.openapi.spec import (
     OpenAPIResponse,
     OpenAPIType,
     Operation,
+    Parameter,
     RequestBody,
     Schema,
 )
 
-from haulyard_chassis.problems import MEDIA_TYPE, FieldError, Problem, ProblemError
+from haulyard_chassis.problems import MEDIA_TYPE, FieldError, Problem, ProblemError, UnauthorizedError
+from haulyard_gateway.auth import OWN_COUNT, SCHEME_NAME, SCOPES
+from haulyard_gateway.errors import ForbiddenError, RateLimitedError
 
 _JSON = "application/json"
 _FIRST_ERROR = 400
@@ -25,11 +28,19 @@ _TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 HEADERS = {
     "Location": "Where to ask how what was created is.",
     "Retry-After": "Seconds after which to ask again.",
-    "Cache-Control": "`no-store`: the answer is for the caller only, and soon old.",
-    "Warning": "Something was away and the answer was made without it.",
+    "Cache-Control": "Who may keep it: nobody (`no-store`), or you, if you ask whether it is still true (`no-cache`).",
+    "ETag": "Names this state of the job; send it as `If-None-Match`.",
+    "Link": "`rel=next`: the next page; `rel=successor-version`: what takes this endpoint's place.",
+    "Content-Disposition": "A name for the file.",
+    "Deprecation": "Since when the endpoint is deprecated (RFC 9745).",
+    "Sunset": "When the endpoint goes (RFC 8594).",
+    "Warning": "Something was away and the answer was made without it, or the endpoint is deprecated.",
     "WWW-Authenticate": "How to authenticate.",
     "Allow": "The methods that there are.",
+    "RateLimit-Policy": "The limits: requests in 60 seconds, running jobs (draft-ietf-httpapi-ratelimit-headers).",
+    "RateLimit": "What is left of the limits, and seconds until all of it is.",
 }
+_LIMITS = ("RateLimit-Policy", "RateLimit")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,11 +50,16 @@ class Fault:
     kind: type[ProblemError]
     detail: str
     pointers: tuple[tuple[str, str], ...] = ()
-    """For faults of the input: pairs of place and detail."""
+    """For faults of the body: pairs of place and detail."""
+    parameter: str | None = None
+    """For faults of a parameter: its name."""
     headers: tuple[str, ...] = ()
 
     def example(self, instance: str) -> Example:
         """Return the example."""
+        errors = [FieldError(pointer=place, detail=detail) for place, detail in self.pointers]
+        if self.parameter:
+            errors.append(FieldError(parameter=self.parameter, detail=self.detail.partition(": ")[2]))
         return Example(
             summary=self.kind.title,
             value=Problem(
@@ -53,15 +69,58 @@ class Fault:
                 detail=self.detail,
                 instance=instance,
                 trace_id=_TRACE_ID,
-                errors=tuple(FieldError(pointer=place, detail=detail) for place, detail in self.pointers),
+                errors=tuple(errors),
             ),
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What an endpoint answers when all is well."""
+
+    example: Any = None
+    """None: the answer has no body."""
+    headers: tuple[str, ...] = ()
+    description: str | None = None
+    schema: Schema | None = None
+    """Where the handler's type does not say it."""
+
+
+_EVERYWHERE = (
+    Fault(
+        kind=UnauthorizedError,
+        detail="The request is not authenticated: Signature has expired.",
+        headers=("WWW-Authenticate",),
+    ),
+    Fault(kind=ForbiddenError, detail="The token does not grant jobs:write.", headers=("WWW-Authenticate", *_LIMITS)),
+    Fault(
+        kind=RateLimitedError,
+        detail="There were too many requests; the next one is served in 1 s.",
+        headers=("Retry-After", *_LIMITS),
+    ),
+    Fault(kind=ProblemError, detail="The error was logged; trying again may help."),
+)
 
 
 def json_body(schema: Schema, *, description: str, examples: Mapping[str, Any]) -> RequestBody:
     """Return the description of a body that the endpoint reads by itself, so as to tell all that is wrong with it."""
     media = OpenAPIMediaType(schema=schema, examples={name: Example(value=value) for name, value in examples.items()})
     return RequestBody(content={_JSON: media}, description=description, required=True)
+
+
+def query(name: str, description: str, schema: Schema, *, example: Any = None) -> Parameter:
+    """Return the description of a parameter that the endpoint reads from the query by itself."""
+    return _parameter(name, "query", description, schema, example)
+
+
+def header(name: str, description: str, schema: Schema, *, example: Any = None) -> Parameter:
+    """Return the description of a header that the endpoint reads by itself."""
+    return _parameter(name, "header", description, schema, example)
+
+
+def _parameter(name: str, place: str, description: str, schema: Schema, example: Any) -> Parameter:
+    examples = None if example is None else {"example": Example(value=example)}
+    return Parameter(name=name, param_in=place, description=description, schema=schema, examples=examples)
 
 
 def documented(
@@ -71,12 +130,15 @@ def documented(
     description: str,
     tag: str,
     path: str,
-    example: Any,
-    headers: Sequence[str],
-    faults: Sequence[Fault],
+    scopes: Sequence[str],
+    answers: Mapping[int, Answer],
+    faults: Sequence[Fault] = (),
     body: RequestBody | None = None,
+    parameters: Sequence[Parameter] = (),
+    deprecated: bool = False,
+    own_count: bool = False,
 ) -> dict[str, Any]:
-    """Return the keyword arguments that document a handler.
+    """Return the keyword arguments that document a handler and say what it needs.
 
     Args:
         operation_id: unique; generated clients name a function after it.
@@ -84,37 +146,63 @@ def documented(
         description: the rest, in Markdown.
         tag: under which the endpoint is listed.
         path: an example of the path, for examples of problems.
-        example: an example of the answer.
-        headers: names of headers of the answer; those in `HEADERS`.
-        faults: the problems that may be answered.
+        scopes: that a token must grant, all of them.
+        answers: what may be answered when all is well, by status; the first is the handler's own.
+        faults: the problems that may be answered, besides those that every endpoint has.
         body: what the endpoint reads.
+        parameters: of query and headers, which the endpoint reads by itself.
+        deprecated: whether it goes.
+        own_count: the handler counts its requests by itself.
     """
     by_status: dict[int, list[Fault]] = {}
-    for fault in faults:
+    for fault in (*faults, *_EVERYWHERE):
         by_status.setdefault(fault.kind.status, []).append(fault)
+    own_status, *others = answers
 
     @dataclass
     class Documented(Operation):
         def __post_init__(self) -> None:
             if body is not None:
                 self.request_body = body
+            if parameters:
+                self.parameters = [*(self.parameters or []), *parameters]
             # Without its answer to invalid path parameters, which are plain 404s here.
             self.responses = {
                 status: response
                 for status, response in (self.responses or {}).items()
                 if int(status) < _FIRST_ERROR or int(status) in by_status
             }
-            _finish(self.responses, example, headers, by_status)
+            for status, response in self.responses.items():
+                if isinstance(response, OpenAPIResponse):
+                    _finish(response, answers.get(int(status)), by_status.get(int(status), ()))
 
     return {
         "operation_id": operation_id,
         "summary": summary,
-        "description": description,
+        "description": f"{description}\n\nNeeds {' and '.join(f'`{scope}`' for scope in scopes)}.",
         "tags": [tag],
-        "response_description": type(example).__doc__,
+        "deprecated": deprecated,
+        "security": [{SCHEME_NAME: list(scopes)}],
+        "opt": {SCOPES: tuple(scopes), OWN_COUNT: own_count},
+        "response_description": _description(answers[own_status]),
         "operation_class": Documented,
-        "responses": {status: _problem_spec(group, path) for status, group in by_status.items()},
+        "responses": {
+            **{status: _answer_spec(answers[status]) for status in others},
+            **{status: _problem_spec(group, path) for status, group in by_status.items()},
+        },
     }
+
+
+def _description(answer: Answer) -> str:
+    return answer.description or type(answer.example).__doc__ or ""
+
+
+def _answer_spec(answer: Answer) -> ResponseSpec:
+    return ResponseSpec(
+        data_container=None if answer.example is None else type(answer.example),
+        generate_examples=False,
+        description=_description(answer),
+    )
 
 
 def _problem_spec(group: Sequence[Fault], path: str) -> ResponseSpec:
@@ -131,21 +219,18 @@ def _meaning(kind: type[ProblemError]) -> str:
     return " ".join((kind.__doc__ or kind.title).split())
 
 
-def _finish(
-    responses: Mapping[str, Any], example: Any, headers: Sequence[str], faults: Mapping[int, Sequence[Fault]]
-) -> None:
-    for status, response in responses.items():
-        if not isinstance(response, OpenAPIResponse):
-            continue
-        group = faults.get(int(status))
-        if group is None:
-            names: Sequence[str] = headers
-            for media in (response.content or {}).values():
-                media.examples = {"example": Example(value=example)}
-        else:
-            names = sorted({name for fault in group for name in fault.headers})
-        for name in names:
-            response.headers = {
-                **(response.headers or {}),
-                name: OpenAPIHeader(schema=Schema(type=OpenAPIType.STRING), description=HEADERS[name]),
-            }
+def _finish(response: OpenAPIResponse, answer: Answer | None, group: Sequence[Fault]) -> None:
+    names = sorted({name for fault in group for name in fault.headers})
+    if answer is not None:
+        names = [*answer.headers, *_LIMITS]
+        if answer.example is None:
+            response.content = None
+        elif answer.schema is not None:
+            response.content = {_JSON: OpenAPIMediaType(schema=answer.schema)}
+        for media in (response.content or {}).values():
+            media.examples = {"example": Example(value=answer.example)}
+    for name in names:
+        response.headers = {
+            **(response.headers or {}),
+            name: OpenAPIHeader(schema=Schema(type=OpenAPIType.STRING), description=HEADERS[name]),
+        }

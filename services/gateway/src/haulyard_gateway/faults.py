@@ -86,11 +86,11 @@ def has_unsafe_characters(text: str) -> bool:
     )
 
 
-def check_known(body: Mapping[str, Any], known: Collection[str], faults: Faults) -> None:
+def check_known(body: Mapping[str, Any], known: Collection[str], faults: Faults, *path: str | int) -> None:
     """Note each field that does not exist: a typo must not pass for a field that was left out."""
     for name in body:
         if name not in known:
-            faults.add(f"There is no such field; {'' if faults.full else _hint(name, known)}", name)
+            faults.add(f"There is no such field; {'' if faults.full else _hint(name, known)}", *path, name)
 
 
 def _hint(name: str, known: Collection[str]) -> str:

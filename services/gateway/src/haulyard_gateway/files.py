@@ -1,114 +1,142 @@
-"""The endpoints of files: register an object that is in the store, or upload one; see what the catalogue has."""
+"""The endpoints of files: add what is in the store, at an origin or yet to be uploaded; list, see and delete files."""
 
-import asyncio
-import re
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
-from litestar import Response, get, post
+from litestar import Response, delete, get, post
 from litestar.params import PathParameter
 from ulid import ULID
 
-from haulyard_chassis.logs import get_logger
-from haulyard_chassis.problems import FieldError, InvalidRequestError, NotFoundError
-from haulyard_chassis.store import (
-    AccessDeniedError,
-    ObjectInfo,
-    ObjectNotFoundError,
-    StoreError,
-    StoreRefusedError,
-    StoreUnavailableError,
-)
+from haulyard_chassis.logs import audit, get_logger
+from haulyard_chassis.problems import NotFoundError
+from haulyard_chassis.store import AccessDeniedError, ObjectNotFoundError, StoreError
+from haulyard_chassis.uploads import upload_folder
 from haulyard_gateway import openapi
 from haulyard_gateway.auth import UserRequest
-from haulyard_gateway.bodies import FileBody, UploadLink, file_body, in_seconds
-from haulyard_gateway.context import Given
+from haulyard_gateway.bodies import in_seconds
+from haulyard_gateway.context import Context, Given
+from haulyard_gateway.errors import ForbiddenError
+from haulyard_gateway.file_bodies import FileBody, FileList, FilePage, UploadLink, file_body
+from haulyard_gateway.file_validation import NewFile, ObjectAt, SourceRules, parse_register
 from haulyard_gateway.headers import NO_STORE, warning
-from haulyard_gateway.ports import CatalogueFile, Ports, Store
-from haulyard_gateway.reading import read_object
-from haulyard_gateway.settings import GatewaySettings
-from haulyard_gateway.sources import may_register, upload_folder
-from haulyard_gateway.validation import MAX_FILE_ID, parse_register
+from haulyard_gateway.looking import look_at, look_at_all
+from haulyard_gateway.ports import AddedFile, CatalogueFile, Ports
+from haulyard_gateway.queries import FILE_ID, FILE_PARAMETERS, file_cursor, link_to_next, parse_files_wanted
+from haulyard_gateway.reading import read_object, read_query
+from haulyard_gateway.validation import MAX_FILE_ID
 
 log = get_logger(__name__)
 
 FileIdPath = Annotated[str, PathParameter(description="The file's id: an integer.")]
 
-_FILE_ID = re.compile(r"[1-9][0-9]{0,15}")
 
-_STORE_PATIENCE = 5.0
-"""Seconds that an answer waits for the store."""
+@post("/files", status_code=201, **openapi.ADD_FILES)
+async def add_files(request: UserRequest, context: Given) -> Response[FileBody | FileList]:
+    """Add one file to the catalogue, or many: all of them or none."""
+    rules = SourceRules(context.settings.source_hosts, context.settings.allowed_networks)
+    wanted, is_list = parse_register(await read_object(request), rules)
+    added = await _add(request.user, wanted, context)
+    audit("files added", user_id=request.user, file_ids=[file.file_id for file in added])
+    if is_list:
+        return Response(FileList(files=tuple(added)), headers=NO_STORE)
+    return Response(added[0], headers={**NO_STORE, "Location": context.links.file(added[0].file_id)})
 
 
-@post("/files", status_code=201, **openapi.ADD_FILE)
-async def add_file(request: UserRequest, context: Given) -> Response[FileBody]:
-    """Add a file to the catalogue: an object that is there, or one that is to be uploaded."""
-    ports, settings = context.ports, context.settings
-    wanted = parse_register(await read_object(request))
-    upload = None
-    if wanted.source is not None:
-        bucket, key = wanted.source
-        found = await _find(ports.store, request.user, bucket, key, settings)
-        file = await ports.catalogue.add(owner_id=request.user, bucket=bucket, key=key, name=wanted.name, found=found)
-    else:
-        now = datetime.now(UTC)
-        bucket, key = settings.files_bucket, f"{upload_folder(request.user)}{ULID.from_datetime(now)}"
-        file = await ports.catalogue.add(owner_id=request.user, bucket=bucket, key=key, name=wanted.name, found=None)
-        upload = UploadLink(
-            method="PUT",
-            url=ports.store.presign_put(bucket, key, expires=settings.upload_expires),
-            expires_at=in_seconds(now + timedelta(seconds=settings.upload_expires)),
-        )
-    log.info("file added", file_id=file.file_id, user_id=request.user, uploaded=upload is not None)
-    return Response(file_body(file, upload), headers={**NO_STORE, "Location": context.links.file(file.file_id)})
+@get("/files", **openapi.LIST_FILES)
+async def list_files(request: UserRequest, context: Given) -> Response[FilePage]:
+    """List the files that a user may archive, the newest first."""
+    query = read_query(request, FILE_PARAMETERS)
+    wanted = parse_files_wanted(query)
+    found = await context.ports.catalogue.page(request.user, wanted)
+    page = found[: wanted.limit]
+    cursor = file_cursor(page[-1].file_id) if len(found) > wanted.limit else None
+    body = FilePage(files=tuple(file_body(file) for file in page), next_cursor=cursor)
+    return Response(body, headers=NO_STORE | link_to_next(context.links.files(), query, cursor))
 
 
 @get("/files/{file_id:str}", **openapi.GET_FILE)
 async def get_file(request: UserRequest, file_id: FileIdPath, context: Given) -> Response[FileBody]:
     """Tell what the catalogue has of a file; of one that is awaited, see whether it has arrived."""
-    file = None
-    if _FILE_ID.fullmatch(file_id) and int(file_id) <= MAX_FILE_ID:
-        file = await context.ports.catalogue.get(int(file_id), user_id=request.user)
+    file = await _visible(request.user, file_id, context.ports)
     headers = NO_STORE
-    if file is not None and file.size_bytes is None:
+    if file.is_awaited:
         try:
             file = await _refresh(context.ports, file)
         except StoreError as error:
             log.warning("upload not checked", file_id=file_id, error=str(error))
             headers = NO_STORE | warning("the object store is away; whether the upload has arrived was not checked")
-    if file is None:
-        raise NotFoundError("You have no file with this id.")
     return Response(file_body(file), headers=headers)
 
 
-async def _refresh(ports: Ports, file: CatalogueFile) -> CatalogueFile | None:
+@delete("/files/{file_id:str}", status_code=204, **openapi.DELETE_FILE)
+async def delete_file(request: UserRequest, file_id: FileIdPath, context: Given) -> Response[None]:
+    """Take a file out of the catalogue; an object that was uploaded for it goes, too, one that was registered stays."""
+    ports = context.ports
+    file = await _visible(request.user, file_id, ports)
+    if file.owner_id is None:
+        raise ForbiddenError("The file is everybody's; only an operator takes it away.")
+    source = file.source
+    # The object first: if that fails, the file is still there, and can be deleted again.
+    if (
+        isinstance(source, ObjectAt)
+        and is_upload(request.user, source, files_bucket=context.settings.files_bucket)
+        and not await ports.catalogue.is_used_elsewhere(file.file_id, source, owner_id=request.user)
+    ):
+        await ports.store.delete(source.bucket, source.key)
+    await ports.catalogue.delete(file.file_id, owner_id=request.user)
+    audit("file deleted", user_id=request.user, file_id=file.file_id)
+    return Response(None, headers=NO_STORE)
+
+
+def is_upload(user_id: str, source: ObjectAt, *, files_bucket: str) -> bool:
+    """Whether an object is one that a user uploaded here, so that it is ours to delete."""
+    return source.bucket == files_bucket and source.key.startswith(upload_folder(user_id))
+
+
+async def _visible(user_id: str, file_id: str, ports: Ports) -> CatalogueFile:
+    """Return a file that is the user's own or everybody's; one that is malformed, unknown or another's is none."""
+    file = None
+    if FILE_ID.fullmatch(file_id) and int(file_id) <= MAX_FILE_ID:
+        file = await ports.catalogue.get(int(file_id), user_id=user_id)
+    if file is None:
+        raise NotFoundError("You have no file with this id.")
+    return file
+
+
+async def _refresh(ports: Ports, file: CatalogueFile) -> CatalogueFile:
+    if not isinstance(file.source, ObjectAt):
+        return file
     try:
-        found = await _head(ports.store, file.bucket, file.key)
+        found = await look_at(ports.store, file.source)
     except (ObjectNotFoundError, AccessDeniedError):  # keys that may not list a bucket get 403 for what is not there
         return file
-    return await ports.catalogue.complete(file.file_id, found)
+    completed = await ports.catalogue.complete(file.file_id, found)
+    if completed is None:
+        raise NotFoundError("You have no file with this id.")
+    return completed
 
 
-async def _find(store: Store, user_id: str, bucket: str, key: str, settings: GatewaySettings) -> ObjectInfo:
-    """Return what the store says of a source; what may not be registered is not even looked for."""
-    if not may_register(user_id, bucket, key, buckets=settings.allowed_source_buckets):
-        raise _bad_source("You may not register objects from there.")
-    try:
-        return await _head(store, bucket, key)
-    except (ObjectNotFoundError, AccessDeniedError, StoreRefusedError) as error:
-        log.info("source refused", user_id=user_id, error=str(error))
-        raise _bad_source(
-            "There is no such object, or it may not be read; check bucket and key, which are case-sensitive."
-        ) from error
+async def _add(user_id: str, wanted: Sequence[NewFile], context: Context) -> list[FileBody]:
+    """Add files, all or none, and return them with the links to upload those that are not there."""
+    settings, ports = context.settings, context.ports
+    found = await look_at_all(ports.store, wanted, user_id, settings)
+    now = datetime.now(UTC)
+    files = [
+        AddedFile(
+            source=file.source or ObjectAt(settings.files_bucket, f"{upload_folder(user_id)}{ULID.from_datetime(now)}"),
+            name=file.name,
+            found=info,
+        )
+        for file, info in zip(wanted, found, strict=True)
+    ]
+    added = await ports.catalogue.add(user_id, files)
+    expires_at = in_seconds(now + timedelta(seconds=settings.upload_expires))
 
+    def link(file: CatalogueFile, asked: NewFile) -> UploadLink | None:
+        if asked.source is not None or not isinstance(file.source, ObjectAt):
+            return None
+        url = ports.store.presign_put(file.source.bucket, file.source.key, expires=settings.upload_expires)
+        return UploadLink(method="PUT", url=url, expires_at=expires_at)
 
-async def _head(store: Store, bucket: str, key: str) -> ObjectInfo:
-    try:
-        async with asyncio.timeout(_STORE_PATIENCE):
-            return await store.head(bucket, key)
-    except TimeoutError as error:
-        raise StoreUnavailableError(f"HEAD {bucket}/{key}: no answer in {_STORE_PATIENCE} s") from error
-
-
-def _bad_source(detail: str) -> InvalidRequestError:
-    return InvalidRequestError(f"#/source: {detail}", errors=[FieldError(detail=detail, pointer="#/source")])
+    return [file_body(file, link(file, asked)) for file, asked in zip(added, wanted, strict=True)]

@@ -3,6 +3,9 @@
 NO_STORE = {"Cache-Control": "no-store"}
 """For answers that hold tickets, signed links, or a state that is old the moment it is sent."""
 
+REVALIDATE = {"Cache-Control": "private, no-cache"}
+"""For answers with an ETag: whoever asked may keep them, and must ask whether they are still true."""
+
 RETRY_AFTER = 2
 """Seconds after which a client may ask again how a job is."""
 
@@ -12,6 +15,6 @@ def retry_after() -> dict[str, str]:
     return {"Retry-After": str(RETRY_AFTER)}
 
 
-def warning(text: str) -> dict[str, str]:
-    """Return a ``Warning`` header (RFC 7234, section 5.5; 199 is a miscellaneous one)."""
-    return {"Warning": f'199 haulyard "{text}"'}
+def warning(*texts: str) -> dict[str, str]:
+    """Return a ``Warning`` header (RFC 7234, section 5.5; 199 is a miscellaneous one), if there is a text."""
+    return {"Warning": ", ".join(f'199 haulyard "{text}"' for text in texts)} if texts else {}

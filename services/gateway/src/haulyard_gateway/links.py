@@ -19,6 +19,22 @@ class Links:
         """Where to ask how a job is."""
         return f"{self._api}/v1/jobs/{job_id}/status"
 
+    def jobs(self) -> str:
+        """Where a user's jobs are listed."""
+        return f"{self._api}/v1/jobs"
+
+    def initiate(self) -> str:
+        """Where to ask for an archive."""
+        return f"{self._api}/v1/download/initiate"
+
+    def files(self) -> str:
+        """Where files are listed."""
+        return f"{self._api}/v1/files"
+
+    def erasure(self, erasure_id: str) -> str:
+        """Where to ask how far an erasure is."""
+        return f"{self._api}/v1/users/me/data/erasures/{erasure_id}"
+
     def file(self, file_id: int) -> str:
         """Where to ask for a file of the catalogue."""
         return f"{self._api}/v1/files/{file_id}"

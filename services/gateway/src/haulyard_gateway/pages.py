@@ -7,7 +7,6 @@ from importlib import resources
 from litestar import MediaType, Response, get
 from litestar.openapi.plugins import SwaggerRenderPlugin
 from litestar.params import FromPath
-from litestar.response import Redirect
 
 from haulyard_chassis.problems import NotFoundError, ProblemError
 from haulyard_gateway.errors import problem_kinds
@@ -51,12 +50,6 @@ def asset(name: FromPath[str]) -> Response[bytes]:
     return Response(_asset(name), media_type=media_type, headers={"Cache-Control": "public, max-age=86400"})
 
 
-@get("/", include_in_schema=False, sync_to_thread=False)
-def home() -> Redirect:
-    """Lead to the documentation."""
-    return Redirect("/docs")
-
-
 @get("/problems", include_in_schema=False, media_type=MediaType.HTML, sync_to_thread=False)
 def problem_index() -> str:
     """List all kinds of problems."""
@@ -94,4 +87,4 @@ DOCS = SwaggerRenderPlugin(
 )
 """The page that shows the OpenAPI document; all its files are served from here."""
 
-PAGES = [home, problem_index, problem_page, asset]
+PAGES = [problem_index, problem_page, asset]

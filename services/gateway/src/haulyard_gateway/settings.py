@@ -7,6 +7,9 @@ from pydantic import AfterValidator, Field
 
 from haulyard_chassis.settings import MAX_PRESIGNED, ClientFacingSettings, CommaList
 
+LONGEST_WAIT = 25
+"""Seconds that an answer may keep a client waiting: below every proxy's time-out (nginx as we set it: 30 s)."""
+
 
 def _base_url(url: str) -> str:
     parts = urlsplit(url)
@@ -38,6 +41,30 @@ class GatewaySettings(ClientFacingSettings):
     )
     upload_expires: int = Field(900, ge=1, le=MAX_PRESIGNED, description="Seconds that a link to upload is good for.")
     ticket_ttl: int = Field(3600, ge=1, description="Seconds within which a ticket for live updates must be used.")
+
+    rate_limit_per_minute: int = Field(
+        100, ge=0, le=1_000_000, description="Requests a minute that one user may make; 0: as many as they like."
+    )
+    rate_limit_burst: int = Field(
+        20, ge=1, le=1_000_000, description="Requests that one user may make at once, before the rate counts."
+    )
+    max_jobs_per_user: int = Field(
+        5, ge=0, le=10_000, description="Jobs that one user may have running at once; 0: as many as they like."
+    )
+    idempotency_ttl: int = Field(
+        86_400, ge=1, le=7 * 86_400, description="Seconds for which an Idempotency-Key is remembered."
+    )
+    max_waiting: int = Field(
+        1_000,
+        ge=0,
+        description="Requests that one process lets wait for a change of their job; more are answered at once.",
+    )
+    start_wait: float = Field(
+        LONGEST_WAIT,
+        ge=0,
+        le=LONGEST_WAIT,
+        description="Seconds that the deprecated /v1/download/start waits for the archive before it hands over.",
+    )
 
     @property
     def allowed_source_buckets(self) -> frozenset[str]:

@@ -1,23 +1,27 @@
-"""Is a body what it should be? Pure functions: from a decoded JSON object to a request, or to all that is wrong."""
+"""Is a request for an archive what it should be?
 
-import re
-from collections.abc import Mapping
+Pure functions: from a decoded JSON object to a request, or to all that is wrong.
+"""
+
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from enum import StrEnum
+from typing import Any, TypeVar
 
-from haulyard_chassis.egress import UnsafeUrlError, check_url
+from haulyard_chassis.egress import Networks, UnsafeUrlError, check_url
+from haulyard_contracts import Compression, OnMissing
 from haulyard_gateway.faults import Faults, check_known, has_unsafe_characters, shown
 
 MAX_FILE_ID = 2**53 - 1
 """The largest integer that JavaScript holds exactly."""
-MAX_NAME_BYTES = 1024
-"""Bytes of a file's name, and of an object's key (which is S3's own limit)."""
 MAX_FILENAME_BYTES = 200
 """Bytes of an archive's name: file systems take 255, and browsers add `` (1)``."""
+INITIATE_FIELDS = ("file_ids", "webhook_url", "priority", "filename", "compression", "on_missing")
 
 _PRIORITIES = range(1, 11)
 _DEFAULT_PRIORITY = 5
-_SOURCE = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/(?P<key>.+)", re.DOTALL)
+
+Choice = TypeVar("Choice", bound=StrEnum)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,39 +29,95 @@ class InitiateRequest:
     """A valid wish for an archive."""
 
     file_ids: tuple[int, ...]
-    priority: int
-    filename: str | None
-    webhook_url: str | None
+    priority: int = _DEFAULT_PRIORITY
+    filename: str | None = None
+    webhook_url: str | None = None
+    compression: Compression = Compression.STORE
+    on_missing: OnMissing = OnMissing.SKIP
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RegisterFile:
-    """A valid wish to add a file to the catalogue."""
-
-    name: str
-    source: tuple[str, str] | None
-    """Bucket and key of an object that is there; None asks for a link to upload it."""
-
-
-def parse_initiate(body: Mapping[str, Any], *, max_files: int, allow_private_webhooks: bool) -> InitiateRequest:
+def parse_initiate(body: Mapping[str, Any], *, max_files: int, networks: Networks = ()) -> InitiateRequest:
     """Return the request that a body of ``POST /v1/download/initiate`` makes.
 
     Args:
         body: the decoded JSON object.
         max_files: most files of one job.
-        allow_private_webhooks: whether webhooks may be on this machine and without TLS; for development.
+        networks: webhooks may be there although they are not public, and without TLS.
 
     Raises:
         InvalidRequestError: with everything that is wrong.
     """
     faults = Faults()
     file_ids = _file_ids(body, max_files, faults)
+    wanted = _options(body, faults, networks)
+    check_known(body, INITIATE_FIELDS, faults)
+    faults.check()
+    return wanted(file_ids)
+
+
+def parse_start(body: Mapping[str, Any], *, max_files: int, networks: Networks = ()) -> InitiateRequest:
+    """Return the request that a body of ``POST /v1/download/start`` makes: one ``file_id``, or as `parse_initiate`.
+
+    Raises:
+        InvalidRequestError: with everything that is wrong.
+    """
+    faults = Faults()
+    if "file_id" in body and "file_ids" in body:
+        faults.add('Give either "file_id" or "file_ids".', "file_id")
+    file_ids = (_file_id(body, faults),) if "file_id" in body else _file_ids(body, max_files, faults)
+    wanted = _options(body, faults, networks)
+    check_known(body, ("file_id", *INITIATE_FIELDS), faults)
+    faults.check()
+    return wanted(file_ids)
+
+
+def parse_check(body: Mapping[str, Any]) -> int:
+    """Return the id of the file that a body of ``POST /v1/download/check`` asks about.
+
+    Raises:
+        InvalidRequestError: with everything that is wrong.
+    """
+    faults = Faults()
+    file_id = _file_id(body, faults)
+    check_known(body, ("file_id",), faults)
+    faults.check()
+    return file_id
+
+
+def is_file_id(given: Any) -> bool:
+    """Whether a value can be a file's id."""
+    return type(given) is int and 1 <= given <= MAX_FILE_ID
+
+
+def _options(
+    body: Mapping[str, Any], faults: Faults, networks: Networks
+) -> Callable[[tuple[int, ...]], InitiateRequest]:
     priority = _priority(body.get("priority"), faults)
     filename = _filename(body.get("filename"), faults)
-    webhook_url = _webhook_url(body.get("webhook_url"), faults, allow_private=allow_private_webhooks)
-    check_known(body, ("file_ids", "webhook_url", "priority", "filename"), faults)
-    faults.check()
-    return InitiateRequest(file_ids=file_ids, priority=priority, filename=filename, webhook_url=webhook_url)
+    webhook_url = _webhook_url(body.get("webhook_url"), faults, networks)
+    compression = _choice(body, "compression", Compression.STORE, faults)
+    on_missing = _choice(body, "on_missing", OnMissing.SKIP, faults)
+
+    def wanted(file_ids: tuple[int, ...]) -> InitiateRequest:
+        return InitiateRequest(
+            file_ids=file_ids,
+            priority=priority,
+            filename=filename,
+            webhook_url=webhook_url,
+            compression=compression,
+            on_missing=on_missing,
+        )
+
+    return wanted
+
+
+def _file_id(body: Mapping[str, Any], faults: Faults) -> int:
+    given = body.get("file_id")
+    if not is_file_id(given):
+        what = "This field is missing" if "file_id" not in body else f"{shown(given)} is no file id"
+        faults.add(f"{what}: an integer from 1 to {MAX_FILE_ID} is needed.", "file_id")
+        return 0
+    return int(given)  # type: ignore[arg-type]  # it is one: it was looked at
 
 
 def _file_ids(body: Mapping[str, Any], most: int, faults: Faults) -> tuple[int, ...]:
@@ -76,7 +136,7 @@ def _file_ids(body: Mapping[str, Any], most: int, faults: Faults) -> tuple[int, 
     seen: dict[int, int] = {}
     # What is over the limit is not looked at: a long list costs no more than the longest that is allowed.
     for position, file_id in enumerate(given[:most]):
-        if type(file_id) is not int or not 1 <= file_id <= MAX_FILE_ID:
+        if not is_file_id(file_id):
             faults.add(
                 f"{shown(file_id)} is no file id: that is an integer from 1 to {MAX_FILE_ID}.", "file_ids", position
             )
@@ -98,6 +158,17 @@ def _priority(given: Any, faults: Faults) -> int:
     return given
 
 
+def _choice(body: Mapping[str, Any], name: str, default: Choice, faults: Faults) -> Choice:
+    given = body.get(name)
+    if given is None:
+        return default
+    kind = type(default)
+    if not isinstance(given, str) or given not in list(kind):
+        faults.add(f"{shown(given)} is none of {', '.join(shown(str(choice)) for choice in kind)}.", name)
+        return default
+    return kind(given)
+
+
 def _filename(given: Any, faults: Faults) -> str | None:
     if given is None:
         return None
@@ -115,7 +186,7 @@ def _filename(given: Any, faults: Faults) -> str | None:
     return given if given.lower().endswith(".zip") else f"{given}.zip"
 
 
-def _webhook_url(given: Any, faults: Faults, *, allow_private: bool) -> str | None:
+def _webhook_url(given: Any, faults: Faults, networks: Networks) -> str | None:
     if given is None:
         return None
     if not isinstance(given, str):
@@ -124,59 +195,7 @@ def _webhook_url(given: Any, faults: Faults, *, allow_private: bool) -> str | No
         )
         return None
     try:
-        check_url(given, allow_private=allow_private)
+        check_url(given, networks=networks)
     except UnsafeUrlError as error:
         faults.add(f"The URL {error}.", "webhook_url")
     return given
-
-
-def parse_register(body: Mapping[str, Any]) -> RegisterFile:
-    """Return the request that a body of ``POST /v1/files`` makes.
-
-    Raises:
-        InvalidRequestError: with everything that is wrong.
-    """
-    faults = Faults()
-    source, name = body.get("source"), body.get("name")
-    location = _source(source, faults) if source is not None else None
-    if name is not None:
-        _check_name(name, faults)
-    elif source is None:
-        faults.add('Either "source" (an object in the store) or "name" (of a file to upload) is needed.')
-    elif location is not None:
-        name = location[1].rpartition("/")[2]
-        if not name:
-            faults.add('The key ends with a slash; give the file a name, such as "report.pdf".', "name")
-    check_known(body, ("source", "name"), faults)
-    faults.check()
-    return RegisterFile(name=str(name), source=location)
-
-
-def _source(given: Any, faults: Faults) -> tuple[str, str] | None:
-    match = _SOURCE.fullmatch(given) if isinstance(given, str) else None
-    if match is None:
-        faults.add(f'{shown(given)} is no source: that is "s3://bucket/key".', "source")
-        return None
-    bucket, key = match["bucket"], match["key"]
-    before = len(faults)
-    if len(key.encode()) > MAX_NAME_BYTES:
-        faults.add(f"The key has {len(key.encode())} bytes in UTF-8, {MAX_NAME_BYTES} are allowed.", "source")
-    if has_unsafe_characters(key):
-        faults.add("The key must not have control characters or marks of direction.", "source")
-    # Whatever is between us and the store may tidy such paths up, and then it is another object than was checked.
-    if key.startswith("/") or any(step in (".", "..") for step in key.split("/")):
-        faults.add("The key must not start with a slash, nor have . or .. between slashes.", "source")
-    return (bucket, key) if len(faults) == before else None
-
-
-def _check_name(given: Any, faults: Faults) -> None:
-    """A name may have slashes: it is a path inside an archive, and is made safe when one is planned."""
-    if not isinstance(given, str):
-        faults.add(f'{shown(given)} is no name: that is a string, such as "reports/2025.pdf".', "name")
-        return
-    if not given.strip():
-        faults.add("A name must have at least one visible character.", "name")
-    if len(given.encode()) > MAX_NAME_BYTES:
-        faults.add(f"The name has {len(given.encode())} bytes in UTF-8, {MAX_NAME_BYTES} are allowed.", "name")
-    if has_unsafe_characters(given):
-        faults.add("A name must not have control characters or marks of direction.", "name")
