@@ -304,8 +304,8 @@ async def test_results_of_an_older_plan_are_void(world: World) -> None:
     request = await world.request(stays, changes)
     old = [await world.make(task) for task in await world.tasks(request.job_id)]
     await world.store.delete(world.files_bucket, await world.key_of(changes))
-    task = next(task for task in await world.tasks(request.job_id) if task.pieces)
-    entry = next(each.index for each in (await world.tasks(request.job_id))[-1].entries)
+    task = next(task for task in await world.parts(request.job_id) if task.pieces)
+    entry = next(each.index for each in (await world.parts(request.job_id))[-1].entries)
     await world.report(
         PartFailed(
             job_id=request.job_id,

@@ -6,11 +6,10 @@ from haulyard_chassis.database import Connection
 
 
 async def complete(connection: Connection, erasure_id: str, *, jobs: int, files: int, uploads: int) -> None:
-    """Record that everything is gone, and how much it was. Counts of a try that broke off are kept."""
+    """Record that everything is gone, and how much the last try found; what is recorded already stays."""
     counts = msgspec.json.encode({"jobs": jobs, "files": files, "uploads": uploads}).decode()
     await connection.execute(
-        "UPDATE erasures SET completed_at = coalesce(completed_at, now()), counts = coalesce(counts, $2::jsonb)"
-        " WHERE id = $1",
+        "UPDATE erasures SET completed_at = now(), counts = $2::jsonb WHERE id = $1 AND completed_at IS NULL",
         erasure_id,
         counts,
     )
