@@ -13,10 +13,11 @@ from nats.js import JetStreamContext
 from haulyard_archiver.app import failed
 from haulyard_archiver.parts import PartMaker
 from haulyard_archiver.preparing import Preparer
-from haulyard_archiver.reading import PartError, Reader
+from haulyard_archiver.reading import PartError
 from haulyard_chassis.database import Pool
 from haulyard_chassis.job_state import JobCache, load_document
 from haulyard_chassis.origin import Origin
+from haulyard_chassis.sources_reading import Reader
 from haulyard_chassis.store import ObjectStore, PendingUpload
 from haulyard_contracts import (
     JobDocument,
@@ -184,6 +185,7 @@ class World:
             bytes_copied=made.bytes_copied,
             checksum=made.checksum,
             whole=task.upload_id is None,
+            key=task.key if task.upload_id is None else None,
         )
 
     async def report(self, result: Result) -> None:

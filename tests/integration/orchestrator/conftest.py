@@ -11,7 +11,7 @@ import pytest
 
 from haulyard_chassis.broker import Publisher, connect_broker, ensure_topology
 from haulyard_chassis.database import connect_database, migrate
-from haulyard_chassis.egress import LOOPBACK
+from haulyard_chassis.egress import LOOPBACK, check_url
 from haulyard_chassis.job_state import JobCache, connect_cache
 from haulyard_chassis.origin import Origin, origin_session
 from haulyard_chassis.store import ObjectStore
@@ -77,7 +77,9 @@ async def world(settings: OrchestratorSettings) -> AsyncIterator[World]:
                 stream=stream,
                 cache=cache,
                 topology=topology,
-                sources=Sources(pool, store, origin, lookups=8),
+                sources=Sources(
+                    pool, store, origin, check_url=lambda url: check_url(url, networks=LOOPBACK), lookups=8
+                ),
                 rules=replace(rules, **changes),
             )
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from haulyard_chassis.uploads import upload_folder
-from haulyard_contracts import Compression, ErrorCode, JobStatus, UserErasure
+from haulyard_contracts import Compression, ErrorCode, Failure, JobStatus, UserErasure
 from haulyard_orchestrator.reconciler import Intervals, Reconciler
 from support.world import MIB, World
 
@@ -104,6 +104,30 @@ async def test_deleting_a_job_that_runs_stops_it_and_leaves_nothing(world: World
         column = "id" if table == "download_jobs" else "job_id"
         count = await world.pool.fetchval(f"SELECT count(*) FROM {table} WHERE {column} = $1", request.job_id)
         assert count == 0
+
+
+@pytest.mark.parametrize("end", ["before", "after"])
+async def test_a_small_job_that_is_cancelled_leaves_no_archive_whenever_it_was_made(world: World, end: str) -> None:
+    request = await world.request(await world.add_file(noise(700)))
+    (task,) = await world.parts(request.job_id)
+    if end == "before":
+        await world.jobs.cancel(request.job_id)
+    result = await world.make(task)
+    if end == "after":
+        await world.jobs.cancel(request.job_id)
+    await world.report(result)
+    assert (await world.document(request.job_id)).status is JobStatus.CANCELLED
+    assert [each async for each in world.store.list_objects(world.bucket, prefix=task.key)] == []
+
+
+async def test_a_result_that_comes_twice_or_late_takes_no_archive_away(world: World) -> None:
+    request = await world.request(await world.add_file(noise(800)))
+    (task,) = await world.parts(request.job_id)
+    result = await world.make(task)
+    for _ in range(3):
+        await world.report(result)
+    await world.jobs.fail(request.job_id, Failure(code=ErrorCode.INTERNAL, message="too late"))
+    assert await world.archive(request.job_id)
 
 
 async def test_what_was_staged_for_a_job_that_is_over_is_swept_up(world: World) -> None:

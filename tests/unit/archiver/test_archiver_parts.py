@@ -21,7 +21,8 @@ from msgspec.structs import replace
 
 from haulyard_archiver.parts import PartMaker
 from haulyard_archiver.preparing import Preparer
-from haulyard_archiver.reading import PartError, Reader
+from haulyard_archiver.reading import PartError
+from haulyard_chassis.sources_reading import Reader
 from haulyard_chassis.store import (
     CopiedPart,
     ObjectChangedError,

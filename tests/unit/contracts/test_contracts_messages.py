@@ -321,11 +321,12 @@ GOLDEN: list[tuple[str, Any, Message, str]] = [
             checksum=6,
             seconds=0.5,
             whole=True,
+            key="a.zip",
         ),
         (
             '{"type":"part_done.v1","job_id":"job_1","generation":1,"number":2,"attempt":1,"etag":"\\"e\\"","size":9,'
             '"slices":[{"entry":0,"offset":1,"length":2,"crc32":3}],"bytes_through":8,"bytes_copied":7,"checksum":6,'
-            '"seconds":0.5,"whole":true}'
+            '"seconds":0.5,"whole":true,"key":"a.zip"}'
         ),
     ),
     (

@@ -118,6 +118,14 @@ class JobCache:
         """
         await self._client.delete(job_key(job_id))
 
+    async def forget_user(self, user_id: str) -> None:
+        """Drop what is kept under a user's id.
+
+        Raises:
+            redis.exceptions.RedisError: the cache is away, and may still have it.
+        """
+        await self._client.delete(active_jobs_key(user_id))
+
     async def get(self, job_id: str) -> JobDocument | None:
         """Return the state, or None if the cache has none."""
         data = await self._client.hget(job_key(job_id), "document")

@@ -241,6 +241,8 @@ class PartDone(Message, tag_field="type", tag="part_done.v1", frozen=True, kw_on
     """Time from taking the task to the store's answer."""
     whole: bool = False
     """The part is the whole archive."""
+    key: str | None = None
+    """Of the whole archive: where it is, so that one that nobody wants any more can be deleted."""
 
 
 class PreparedRange(Message, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ from msgspec import structs
 from haulyard_archiver import measures
 from haulyard_archiver.parts import PartMaker
 from haulyard_archiver.preparing import Preparer
-from haulyard_archiver.reading import PartError, Reader
+from haulyard_archiver.reading import PartError
 from haulyard_archiver.settings import ArchiverSettings
 from haulyard_chassis.app import make_app
 from haulyard_chassis.broker import Publisher, ensure_topology
@@ -19,6 +19,7 @@ from haulyard_chassis.consume import Intake, current_delivery, make_broker, subs
 from haulyard_chassis.health import Health
 from haulyard_chassis.logs import get_logger
 from haulyard_chassis.origin import Origin, origin_session
+from haulyard_chassis.sources_reading import Reader
 from haulyard_chassis.store import ObjectStore
 from haulyard_contracts import (
     ErrorCode,
@@ -77,6 +78,7 @@ class _Worker:
             bytes_copied=made.bytes_copied,
             checksum=made.checksum,
             whole=task.upload_id is None,
+            key=task.key if task.upload_id is None else None,
         )
 
     async def _preparation(self, task: PrepareTask) -> PrepareDone:

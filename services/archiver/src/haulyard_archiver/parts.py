@@ -14,7 +14,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from haulyard_archiver.reading import SOURCE_ERRORS, PartError, Reader, object_range, source_error
+from haulyard_archiver.reading import PartError, source_error
+from haulyard_chassis.sources_reading import SOURCE_ERRORS, Reader, object_range
 from haulyard_chassis.store import (
     AccessDeniedError,
     CopiedPart,

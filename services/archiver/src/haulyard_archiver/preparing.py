@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from isal import isal_zlib
 from msgspec import structs
 
-from haulyard_archiver.reading import SOURCE_ERRORS, PartError, Reader, source_error
+from haulyard_archiver.reading import PartError, source_error
+from haulyard_chassis.sources_reading import SOURCE_ERRORS, Reader
 from haulyard_chassis.staging import StagingWriter, staged
 from haulyard_chassis.store import ObjectStore, StoreError
 from haulyard_contracts import (

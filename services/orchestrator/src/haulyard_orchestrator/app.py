@@ -15,7 +15,7 @@ from haulyard_chassis.database import connect_database, migrate
 from haulyard_chassis.health import Health
 from haulyard_chassis.job_state import JobCache, connect_cache
 from haulyard_chassis.logs import get_logger
-from haulyard_chassis.origin import Origin, origin_session
+from haulyard_chassis.origin import Origin, check_source_url, origin_session
 from haulyard_chassis.store import ObjectStore, StoreError, StoreUnavailableError
 from haulyard_chassis.store_profile import StoreProfile, probe
 from haulyard_contracts import Topology
@@ -68,7 +68,13 @@ def create_app(settings: OrchestratorSettings) -> Litestar:
                 stream=client.jetstream(timeout=PUBLISH_TIMEOUT),
                 cache=JobCache(cache),
                 topology=topology,
-                sources=Sources(pool, store, Origin(session), lookups=settings.source_lookups),
+                sources=Sources(
+                    pool,
+                    store,
+                    Origin(session),
+                    check_url=lambda url: check_source_url(url, settings.source_hosts, settings.allowed_networks),
+                    lookups=settings.source_lookups,
+                ),
                 rules=Rules(
                     bucket=settings.archive_bucket,
                     files_bucket=settings.files_bucket,

@@ -54,6 +54,17 @@ async def insert(
     return int(await connection.fetchval(_INSERT, digest, bucket, key, size, keep))
 
 
+_WANTED = """
+SELECT EXISTS (SELECT FROM archives WHERE key = $1)
+    OR EXISTS (SELECT FROM download_jobs WHERE archive_key = $1 AND status IN ('queued', 'processing'))
+"""
+
+
+async def is_wanted(connection: Connection, key: str) -> bool:
+    """Whether an object is an archive, or is to become one."""
+    return bool(await connection.fetchval(_WANTED, key))
+
+
 @dataclass(frozen=True, slots=True)
 class Unused:
     """An archive that no job has any more, or whose time is over."""

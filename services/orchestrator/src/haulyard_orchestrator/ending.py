@@ -6,7 +6,7 @@ from datetime import timedelta
 from haulyard_chassis.database import Pool
 from haulyard_chassis.logs import get_logger
 from haulyard_chassis.store import ObjectNotFoundError, ObjectStore, StoreError, UploadGoneError
-from haulyard_contracts import TERMINAL, ErrorCode, Failure, JobStatus
+from haulyard_contracts import TERMINAL, ErrorCode, Failure, JobStatus, PartDone
 from haulyard_orchestrator import archive_records, catalogue, file_records, job_records, part_records
 from haulyard_orchestrator.dispatch import Dispatcher
 from haulyard_orchestrator.job_records import Job
@@ -23,7 +23,7 @@ class Ending:
     Args:
         pool: the database.
         store: takes the archives.
-        bucket: takes the staging objects.
+        bucket: takes the archives and the staging objects.
         dispatcher: knows the tasks that are still in their lanes.
         teller: is told of each end.
         keep: how long an archive, and the record of its job, is kept.
@@ -113,14 +113,30 @@ class Ending:
         await self.over(job)
 
     async def clean_up(self, job: Job) -> None:
-        """Take back what a plan left behind: tasks in their lanes, and parts in the store."""
+        """Take back what a plan left behind: tasks in their lanes, and parts or a whole object in the store."""
+        if job.status in (JobStatus.COMPLETED, JobStatus.EXPIRED):
+            return  # what is in the store is an archive
         await self._dispatcher.recall(job)
-        if job.upload_id is not None and job.bucket is not None and job.key is not None:
-            try:
+        if job.bucket is None or job.key is None:
+            return
+        try:
+            if job.upload_id is not None:
                 await self._store.abort_upload(job.bucket, job.key, upload_id=job.upload_id)
-            except StoreError as error:
-                # The reconciler drops it later; the job's end does not wait for it.
-                log.warning("upload not aborted", error=str(error))
+            else:
+                await self._store.delete(job.bucket, job.key)
+        except StoreError as error:
+            # The reconciler or the bucket's rules drop it later; the job's end does not wait for it.
+            log.warning("not taken back from the store", error=str(error))
+
+    async def drop_void(self, result: PartDone) -> None:
+        """Delete a whole archive that came too late: its job is over without it, or was planned anew since."""
+        if result.key is None:
+            return
+        async with self._pool.acquire() as connection:
+            if await archive_records.is_wanted(connection, result.key):
+                return
+        log.info("deleting an archive that nobody waits for")
+        await self._store.delete(self._bucket, result.key)
 
     async def drop_staged(self, job_id: str) -> None:
         """Delete what was staged for a job."""

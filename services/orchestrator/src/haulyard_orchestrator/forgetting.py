@@ -101,6 +101,10 @@ class Forgetting:
                 break
             for job_id in batch:
                 jobs += await self.delete_job(job_id)
+        try:
+            await self._cache.forget_user(erasure.user_id)
+        except CACHE_UNAVAILABLE as error:
+            log.warning("cache unavailable", error=repr(error))  # what it has of users expires within a day
         folder = upload_folder(erasure.user_id)
         uploads = [each.key async for each in self._store.list_objects(self._files_bucket, prefix=folder)]
         await self._store.delete_all(self._files_bucket, uploads)

@@ -169,15 +169,18 @@ class Jobs:
         """Take in that a part is in the store: count it, and release what waited for it."""
         if result.whole and await self._whole_done(result):
             return
-        following, followers = _Following.NOTHING, list[str]()
+        followers: list[str] = []
         async with self._pool.acquire() as connection, connection.transaction():
             job = await job_records.lock(connection, result.job_id)
-            if job is None:
-                return
-            if self._is_valid(job, result):
-                followers = await self._count_part(connection, job, result)
-            following = await self._advance(connection, job)
-        await self._follow(job, following)
+            is_valid = job is not None and self._is_valid(job, result)
+            if job is not None:
+                if is_valid:
+                    followers = await self._count_part(connection, job, result)
+                following = await self._advance(connection, job)
+        if not is_valid:
+            await self._ending.drop_void(result)
+        if job is not None:
+            await self._follow(job, following)
         for follower in followers:
             await self._teller.tell(follower)
 

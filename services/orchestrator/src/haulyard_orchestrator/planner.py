@@ -303,11 +303,19 @@ class Planner:
                 is_void = False
                 await self._record_preparations(connection, now, wish, tasks)
         if is_void:
-            await self.plan(job.id)
+            await self._plan_anew(job)
             return
         log.info("job is being prepared", preparations=len(tasks), bytes=sum(data_bytes(task) for task in tasks))
         await self._dispatcher.send(job, tasks)
         await self._teller.tell(job.id, planned=True)
+
+    async def _plan_anew(self, job: Job) -> None:
+        """Plan a job whose preparations are void; a source that is another one each time has to end some day."""
+        if job.generation < self._rules.retry.generations:
+            await self.plan(job.id)
+            return
+        message = "A source changes faster than it can be read."
+        await self._ending.fail(job.id, Failure(code=ErrorCode.SOURCE_CHANGED, message=message))
 
     async def _record_preparations(
         self, connection: Connection, job: Job, wish: _Wish, tasks: Sequence[PrepareTask]

@@ -1,7 +1,7 @@
 """Looks a job's files up: in the catalogue, and where their sources are."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from haulyard_chassis.database import Pool
@@ -49,13 +49,17 @@ class Sources:
         pool: the database with the catalogue.
         store: holds the objects.
         origin: reads sources that are not in the store.
+        check_url: raises `UnsafeUrlError` for a URL that is not, or no longer, one that may be archived.
         lookups: sources of one job that are looked at at the same time.
     """
 
-    def __init__(self, pool: Pool, store: ObjectStore, origin: Origin, *, lookups: int) -> None:
+    def __init__(
+        self, pool: Pool, store: ObjectStore, origin: Origin, *, check_url: Callable[[str], None], lookups: int
+    ) -> None:
         self._pool = pool
         self._store = store
         self._origin = origin
+        self._check_url = check_url
         self._lookups = lookups
 
     async def resolve(self, files: Sequence[JobFile], *, user_id: str, sure: bool = False) -> Resolved:
@@ -121,6 +125,7 @@ class Sources:
 
     async def _look_at_origin(self, file: JobFile, row: CatalogueFile, url: str) -> FoundFile | LostFile:
         try:
+            self._check_url(url)
             info = await self._origin.head(url)
         except OriginNotFoundError:
             message = f"File {file.file_id} not found: its origin does not have it"

@@ -21,6 +21,7 @@ CREATE TABLE archives (
 );
 CREATE INDEX archives_digest ON archives (digest, expires_at) WHERE digest IS NOT NULL;
 CREATE INDEX archives_expire ON archives (expires_at);
+CREATE INDEX archives_key ON archives (key);
 
 ALTER TABLE download_jobs
   ADD COLUMN compression VARCHAR(10) NOT NULL DEFAULT 'store' CHECK (compression IN ('store', 'deflate')),
@@ -40,6 +41,7 @@ ALTER TABLE download_jobs
   ADD COLUMN staged BOOLEAN NOT NULL DEFAULT false, -- there may be staging objects of it
   ADD COLUMN bytes_copied BIGINT NOT NULL DEFAULT 0,
   ADD COLUMN bytes_through BIGINT NOT NULL DEFAULT 0;
+CREATE INDEX download_jobs_archive_key ON download_jobs (archive_key) WHERE status IN ('queued', 'processing');
 CREATE INDEX download_jobs_archive ON download_jobs (archive_id) WHERE archive_id IS NOT NULL;
 CREATE INDEX download_jobs_followers ON download_jobs (follows) WHERE follows IS NOT NULL;
 -- One job at a time builds an archive; others with the same digest follow it.
