@@ -2,12 +2,18 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-PKGS   := libs/contracts libs/zipline libs/chassis services/gateway services/orchestrator services/archiver services/notifier devstack
+PKGS   := libs/contracts libs/zipline libs/chassis services/gateway services/orchestrator services/archiver services/notifier clients/python devstack
 READY  := $(VENV)/.ready
-SRC    := libs services devstack tests tools bench
+SRC    := libs services clients/python devstack tests tools bench
+
+# The page: built where Node is new enough; without it everything else works, and / says what is missing.
+NODE    := $(shell node -e 'const [a, b] = process.versions.node.split("."); process.exit(+a > 20 || (+a == 20 && +b >= 19) ? 0 : 1)' 2>/dev/null && command -v npm)
+MODULES := node_modules/.ready
+PAGE    := services/gateway/src/haulyard_gateway/static/index.html
+WEB_SRC := $(shell find web clients/react -type f -not -path '*/node_modules/*' -not -path '*/dist/*' -not -path '*/test/*')
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up down status test test-unit test-integration test-e2e check docs bench fmt lock clean
+.PHONY: help install demo up down status web test test-unit test-integration test-e2e test-web check docs bench fmt lock clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,10 +29,32 @@ $(READY): requirements-dev.lock $(PKGS:%=%/pyproject.toml)
 	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps --no-build-isolation $(PKGS:%=-e %)
 	@touch $@
 
-demo: $(READY) ## Start everything, make a real job, download and check its ZIP, stop
+ifdef NODE
+page := $(PAGE)
+else
+page := no-node
+endif
+.PHONY: no-node
+
+no-node:
+	@echo "The page at / is not built: that takes Node.js 20.19 or newer, with npm"
+
+# Without the registry all but the page still works, as without Node. A page that does not build is an error.
+NO_MODULES := echo "The page at / is not built: what it is built with cannot be fetched (npm ci says why)"
+
+$(MODULES): package-lock.json package.json clients/react/package.json web/package.json
+	@echo "Fetching what the page is built with (once)"
+	@if npm ci --silent --no-progress; then touch $@; else $(NO_MODULES); fi
+
+$(PAGE): $(MODULES) $(WEB_SRC) tsconfig.base.json
+	@if [ -f $(MODULES) ]; then npm run --silent build --workspace web -- --logLevel warn && touch $@; fi
+
+web: $(page) ## Build the page that the gateway serves at /
+
+demo: $(READY) $(page) ## Start everything, make a real job, download and check its ZIP, stop
 	@$(BIN)/haulyard-devstack demo
 
-up: $(READY) ## Start everything and keep it in the foreground (Ctrl-C stops it)
+up: $(READY) $(page) ## Start everything and keep it in the foreground (Ctrl-C stops it)
 	@$(BIN)/haulyard-devstack up
 
 down: $(READY) ## Stop what `make up` started
@@ -35,7 +63,7 @@ down: $(READY) ## Stop what `make up` started
 status: $(READY) ## Say what runs and whether it answers
 	@$(BIN)/haulyard-devstack status
 
-test: $(READY) ## Run every test (unit, integration, end to end)
+test: $(READY) $(page) test-web ## Run every test (unit, integration, end to end)
 	@$(BIN)/pytest
 
 test-unit: $(READY) ## Run the tests that need no service
@@ -44,8 +72,15 @@ test-unit: $(READY) ## Run the tests that need no service
 test-integration: $(READY) ## Run the adapters' tests against real NATS, PostgreSQL, Valkey and S3
 	@$(BIN)/pytest tests/integration
 
-test-e2e: $(READY) ## Run whole flows over HTTP with real processes
+test-e2e: $(READY) $(page) ## Run whole flows over HTTP with real processes
 	@$(BIN)/pytest tests/e2e
+
+ifdef NODE
+test-web: $(MODULES) ## Lint, type-check and test the React client and the page
+	@if [ -f $(MODULES) ]; then npm run --silent lint && npm run --silent test --workspaces; else $(NO_MODULES); fi
+else
+test-web: no-node
+endif
 
 check: $(READY) ## Lint, types, architecture, stale generated files
 	@$(BIN)/ruff format --check $(SRC)
@@ -63,8 +98,9 @@ bench: $(READY) ## Measure speed and memory beside what the store itself does; w
 fmt: $(READY) ## Format the code
 	@$(BIN)/ruff check --fix --quiet $(SRC) || true
 	@$(BIN)/ruff format $(SRC)
+	@if [ -f $(MODULES) ]; then npm run --silent format >/dev/null; fi
 
-NO_EMIT := $(foreach p,workspace archiver chassis contracts devstack gateway notifier orchestrator zipline,--no-emit-package haulyard-$(p))
+NO_EMIT := $(foreach p,workspace archiver chassis contracts devstack gateway notifier orchestrator zipline,--no-emit-package haulyard-$(p)) --no-emit-package haulyard
 LOCK    := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 $(NO_EMIT)
 
 lock: $(READY) ## Pin the dependencies anew, with hashes (UPGRADE=--upgrade for newer versions)
@@ -72,4 +108,4 @@ lock: $(READY) ## Pin the dependencies anew, with hashes (UPGRADE=--upgrade for 
 	@$(LOCK) $(UPGRADE) pyproject.toml --group dev -o requirements-dev.lock
 
 clean: down ## Remove the virtual environment and all local data
-	rm -rf $(VENV) .haulyard
+	rm -rf $(VENV) .haulyard node_modules $(dir $(PAGE))

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -32,6 +33,7 @@ class Service:
     topology: Topology
     consumers: tuple[ConsumerSpec, ...]
     slots: int = 1
+    patience: int = 100
     grace: float = 10.0
     act: Callable[[str], Awaitable[None]] | None = None
     seen: asyncio.Queue[tuple[str, Delivery]] = field(default_factory=asyncio.Queue)
@@ -56,7 +58,7 @@ class Service:
     async def started(self) -> AsyncIterator["Service"]:
         """The service, between its start and its stop."""
         broker = make_broker(self.settings, name="test")
-        intake = Intake(consumers=self.consumers, slots=self.slots, on_dead=self._given_up)
+        intake = Intake(consumers=self.consumers, slots=self.slots, patience=self.patience, on_dead=self._given_up)
         subscribe(broker, intake, JobControl, topology=self.topology, grace=self.grace)(self._handle)
         await broker.start()
         try:
@@ -116,7 +118,7 @@ async def test_a_message_that_was_handled_is_gone(
     assert one.seen.empty()
 
 
-async def test_lanes_are_served_strictly_in_order(lanes: Service, publisher: Publisher, topology: Topology) -> None:
+async def test_lanes_are_served_in_order(lanes: Service, publisher: Publisher, topology: Topology) -> None:
     """Whatever came first, and also for what comes while a slot is busy."""
     for number, priority in enumerate([1, 10, 5, 1, 9, 10, 2]):
         await send_task(publisher, topology, priority, number)
@@ -131,6 +133,27 @@ async def test_lanes_are_served_strictly_in_order(lanes: Service, publisher: Pub
         order = [(await lanes.next())[0] for _ in range(9)]
     assert order == ["10/1", "10/5", "9/4", "5/2", "10/101", "3/100", "2/6", "1/0", "1/3"]
     assert lanes.most == 1
+
+
+async def test_urgent_work_delays_the_rest_and_does_not_starve_it(
+    lanes: Service, publisher: Publisher, topology: Topology
+) -> None:
+    """However much more urgent work there is, a lane that waits gets one message in about as many as is said."""
+    lanes.patience = 4
+    for number in range(4):
+        await send_task(publisher, topology, 1, number)
+    for number in range(30):
+        await send_task(publisher, topology, 10, number)
+    for number in range(3):
+        await send_task(publisher, topology, 5, number)
+    async with lanes.started():
+        order = [(await lanes.next())[0].partition("/")[0] for _ in range(37)]
+    first = [order.index(priority) for priority in ("10", "5", "1")]
+    assert first[0] == 0
+    assert max(first) <= 4 + 2, "both lanes that waited got one in between"
+    in_between = [place for place, priority in enumerate(order[:30]) if priority != "10"]
+    assert all(later - earlier <= 4 + 2 for earlier, later in pairwise(in_between))
+    assert order[:30].count("10") >= 20, "and still the urgent one gets most"
 
 
 async def test_no_more_is_taken_than_there_are_slots(

@@ -17,6 +17,7 @@ from haulyard_chassis.origin import Origin, origin_session
 from haulyard_chassis.store import ObjectStore
 from haulyard_chassis.store_profile import probe
 from haulyard_contracts import Topology
+from haulyard_orchestrator.dispatch import Window
 from haulyard_orchestrator.jobs import Jobs
 from haulyard_orchestrator.planner import Rules
 from haulyard_orchestrator.preparing import Blocks
@@ -66,6 +67,7 @@ async def world(settings: OrchestratorSettings) -> AsyncIterator[World]:
             retry=RetryPolicy(attempts=3, first_delay=0.001),
             keep=timedelta(days=7),
             store=await probe(store, settings.archive_bucket),
+            window=Window(),
             blocks=Blocks(deflate=12 * MIB, digest=6 * MIB),
         )
 

@@ -4,16 +4,19 @@ import random
 import zipfile
 import zlib
 from dataclasses import replace
+from datetime import UTC, datetime
 from io import BytesIO
 
 import pytest
 from aiohttp import web
 
+from haulyard_chassis.broker import Publisher
 from haulyard_contracts import (
     Compression,
     ErrorCode,
     Failure,
     FileStatus,
+    JobRequested,
     JobStatus,
     OnMissing,
     PartDone,
@@ -21,6 +24,7 @@ from haulyard_contracts import (
     PrepareTask,
     TaskKind,
 )
+from haulyard_orchestrator.dispatch import Window
 from haulyard_zipline import crc32
 from support.origin import serving
 from support.world import MIB, World
@@ -398,3 +402,41 @@ async def test_deleting_one_job_never_takes_anothers_archive_away(world: World) 
 def test_what_is_deflated_here_is_not_trivial() -> None:
     """The tests above would prove nothing on data that deflate does not make smaller, or makes tiny."""
     assert 0.1 < len(zlib.compress(text(MIB))) / MIB < 0.8
+
+
+# Fairness
+
+
+async def test_a_job_has_no_more_tasks_under_way_than_its_share(world: World) -> None:
+    file_id = await world.add_file(noise(60 * MIB), is_believed=True)
+    with world.other_rules(window=Window(per_user=6, per_job=2), reuse=False):
+        jobs = [await world.request(file_id) for _ in range(2)]
+        most = [6, 3]
+        while any([await world.tasks(job.job_id) for job in jobs]):
+            for number, job in enumerate(jobs):
+                tasks = await world.tasks(job.job_id)
+                assert len(tasks) <= most[number]
+                for task in tasks[:1]:
+                    result = await world.make(task)
+                    await world.take(task)
+                    await world.report(result)
+        for job in jobs:
+            assert (await world.document(job.job_id)).status is JobStatus.COMPLETED
+
+
+def test_the_share_of_a_job_shrinks_with_its_users_jobs_but_never_to_nothing() -> None:
+    window = Window(per_user=64, per_job=8)
+    assert [window.room(jobs=jobs, sent=0) for jobs in (0, 1, 2, 8, 64)] == [64, 64, 32, 8, 8]
+    assert window.room(jobs=1, sent=60) == 4
+    assert window.room(jobs=4, sent=60) < 0
+
+
+async def test_a_wish_about_a_job_that_is_not_recorded_yet_waits_for_it(world: World) -> None:
+    request = JobRequested(job_id="job_early", user_id="user", file_ids=(1,), created_at=datetime.now(UTC))
+    assert await world.jobs.is_recorded(request.job_id), "nobody asks for it, so there is nothing to wait for"
+    subject = world.topology.job_requested(request.priority, request.job_id)
+    await Publisher(world.client).publish(subject, request, message_id=request.job_id)
+    assert not await world.jobs.is_recorded(request.job_id)
+    await world.jobs.accept(request, traceparent=None)
+    await world.stream.purge_stream(world.topology.jobs.name, subject=subject)
+    assert await world.jobs.is_recorded(request.job_id)

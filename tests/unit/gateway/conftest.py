@@ -1,12 +1,13 @@
 """The gateway with ports that live in memory, so that every answer can be seen without a network."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
+import httpx
 import msgspec
 import pytest
 from litestar import Litestar
@@ -20,6 +21,9 @@ from haulyard_chassis.store import ObjectInfo, ObjectNotFoundError
 from haulyard_contracts import FileState, FileStatus, JobDocument, JobRequested, JobStatus, Progress
 from haulyard_gateway.admission import Claim, Verdict
 from haulyard_gateway.app import create_app
+from haulyard_gateway.archive_contents import ArchiveState, Awaited
+from haulyard_gateway.archive_ports import Wanted
+from haulyard_gateway.context import make_context
 from haulyard_gateway.file_validation import ObjectAt
 from haulyard_gateway.ports import AddedFile, CatalogueFile, Erasure, Ports
 from haulyard_gateway.queries import FilesWanted, JobsWanted
@@ -128,10 +132,13 @@ class MemoryWatch:
     """Hears of one change, when a test makes it."""
 
     def __init__(self) -> None:
-        self.changed: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._changed: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     async def next_after(self, sequence: int) -> int:
-        return await asyncio.shield(self.changed)
+        return await asyncio.shield(self._changed)
+
+    def change(self, sequence: int) -> None:
+        self._changed.set_result(sequence)
 
 
 @dataclass
@@ -140,6 +147,10 @@ class MemoryChanges:
 
     full: bool = False
     watches: asyncio.Queue[MemoryWatch] = field(default_factory=asyncio.Queue)
+
+    async def next_watch(self) -> MemoryWatch:
+        async with asyncio.timeout(10):
+            return await self.watches.get()
 
     @asynccontextmanager
     async def watch(self, job_id: str) -> AsyncIterator[MemoryWatch | None]:
@@ -264,6 +275,32 @@ class MemoryPersonalData:
 
 
 @dataclass
+class MemoryArchives:
+    """How far archives are, and what they hold."""
+
+    states: dict[str, ArchiveState] = field(default_factory=dict)
+    content: bytes = b""
+    opened: list[Wanted] = field(default_factory=list)
+    broken: Exception | None = None
+
+    async def find(self, job_id: str) -> ArchiveState:
+        if self.broken:
+            raise self.broken
+        return self.states.get(job_id, Awaited())
+
+    @asynccontextmanager
+    async def open(self, wanted: Wanted) -> AsyncIterator[AsyncIterator[bytes]]:
+        self.opened.append(wanted)
+
+        async def chunks() -> AsyncGenerator[bytes, None]:
+            for start in range(wanted.start, wanted.stop, 100):
+                yield self.content[start : min(start + 100, wanted.stop)]
+
+        async with aclosing(chunks()) as found:
+            yield found
+
+
+@dataclass
 class World:
     """All that the gateway of a test can see."""
 
@@ -274,6 +311,7 @@ class World:
     catalogue: MemoryCatalogue = field(default_factory=MemoryCatalogue)
     personal_data: MemoryPersonalData = field(default_factory=MemoryPersonalData)
     store: MemoryStore = field(default_factory=MemoryStore)
+    archives: MemoryArchives = field(default_factory=MemoryArchives)
 
     def __post_init__(self) -> None:
         self.admission = MemoryAdmission(self.jobs)
@@ -315,6 +353,7 @@ class World:
             catalogue=self.catalogue,
             personal_data=self.personal_data,
             store=self.store,
+            archives=self.archives,
             health=Health(required={"broker": broker_check}),
         )
 
@@ -341,15 +380,45 @@ def settings() -> GatewaySettings:
     )
 
 
-@pytest.fixture
-def world() -> World:
-    return World()
+class Stage:
+    """Where the world of the present test is: making an application takes longer than most tests."""
+
+    world: World
+
+    def connect(self, settings: GatewaySettings) -> AbstractAsyncContextManager[Ports]:
+        return self.world.connect(settings)
+
+
+@pytest.fixture(scope="session")
+def stage() -> Stage:
+    return Stage()
+
+
+@pytest.fixture(scope="session")
+def app(settings: GatewaySettings, stage: Stage) -> Litestar:
+    return create_app(settings, stage.connect)
 
 
 @pytest.fixture
-async def client(settings: GatewaySettings, world: World) -> AsyncIterator[AsyncTestClient[Litestar]]:
+def world(stage: Stage) -> World:
+    stage.world = World()
+    return stage.world
+
+
+@pytest.fixture
+async def patient(app: Litestar, settings: GatewaySettings, world: World) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of ``alice`` in the same loop: it can wait for an answer while the test goes on."""
+    async with world.connect(settings) as ports:
+        app.state.context = make_context(settings, ports)
+        transport = httpx.ASGITransport(app=app)  # type: ignore[arg-type]  # the same, typed by hand twice
+        headers = {"Authorization": f"Bearer {mint_token(JWT_SECRET, 'alice')}"}
+        async with httpx.AsyncClient(transport=transport, base_url="http://gateway.test", headers=headers) as found:
+            yield found
+
+
+@pytest.fixture
+async def client(app: Litestar, world: World) -> AsyncIterator[AsyncTestClient[Litestar]]:
     """A client of the user ``alice``."""
-    app = create_app(settings, world.connect)
     async with AsyncTestClient(app, raise_server_exceptions=False) as found:
         found.headers["Authorization"] = f"Bearer {mint_token(JWT_SECRET, 'alice')}"
         yield found

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from haulyard_chassis.store import AccessDeniedError, StoreRefusedError, StoreUnavailableError
-from haulyard_gateway.errors import CatalogueUnavailableError
 from haulyard_chassis.uploads import upload_folder
+from haulyard_gateway.errors import CatalogueUnavailableError
+from haulyard_gateway.file_validation import ObjectAt
+from haulyard_gateway.ports import AddedFile
 from haulyard_gateway.sources import may_register
 
 if TYPE_CHECKING:
@@ -134,3 +136,90 @@ async def test_a_catalogue_that_is_away_is_told(client: Client, world: World) ->
     for answer in (await client.post("/v1/files", json={"name": "a"}), await client.get("/v1/files/70000")):
         assert answer.status_code == 503
         assert "retry-after" in answer.headers
+
+
+async def test_many_are_added_in_their_order(client: Client, world: World) -> None:
+    world.store.put("sources", "k", size=7)
+    wanted = [{"name": "a"}, {"source": "s3://sources/k"}, {"source": "https://origin.example.com/x.bin"}]
+    answer = await client.post("/v1/files", json={"files": wanted})
+    assert answer.status_code == 201, answer.text
+    files = answer.json()["files"]
+    assert [file["name"] for file in files] == ["a", "k", "x.bin"]
+    assert [file["status"] for file in files] == ["pending", "available", "available"]
+    assert [file["upload"] is not None for file in files] == [True, False, False]
+    assert files[2]["source"] == "https://origin.example.com/x.bin"
+    assert "location" not in answer.headers
+
+
+async def test_of_many_all_are_added_or_none(client: Client, world: World) -> None:
+    world.store.put("sources", "k")
+    bad = [{"source": "s3://sources/nothing"}, {"source": "s3://private/k"}]
+    wanted = [{"source": "s3://sources/k"}, {"name": "a"}, *bad]
+    answer = await client.post("/v1/files", json={"files": wanted})
+    assert answer.status_code == 400
+    assert [error["pointer"] for error in answer.json()["errors"]] == ["#/files/2/source", "#/files/3/source"]
+    assert world.catalogue.files == {}
+
+
+async def test_a_store_that_is_away_adds_none_of_many(client: Client, world: World) -> None:
+    world.store.broken = StoreUnavailableError("503")
+    answer = await client.post("/v1/files", json={"files": [{"source": f"s3://sources/{n}"} for n in range(50)]})
+    assert answer.status_code == 503
+    assert world.catalogue.files == {}
+
+
+async def test_files_are_listed_page_by_page(client: Client, world: World) -> None:
+    for number in range(5):
+        world.catalogue.put(None if number % 2 else "alice", AddedFile(source=ObjectAt("b", "k"), name=str(number)))
+    world.catalogue.put("bob", AddedFile(source=ObjectAt("b", "k"), name="bobs"))
+    names: list[str] = []
+    query = "?limit=2"
+    while query:
+        body = (await client.get(f"/v1/files{query}")).json()
+        names += [file["name"] for file in body["files"]]
+        query = f"?limit=2&cursor={body['next_cursor']}" if body["next_cursor"] else ""
+    assert names == ["4", "3", "2", "1", "0"]
+
+
+async def test_an_upload_goes_with_its_file(client: Client, world: World) -> None:
+    body = (await client.post("/v1/files", json={"name": "a"})).json()
+    key = body["source"].removeprefix("s3://haulyard-files/")
+    world.store.put("haulyard-files", key)
+    answer = await client.delete(f"/v1/files/{body['file_id']}")
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert world.store.objects == {}
+    assert (await client.get(f"/v1/files/{body['file_id']}")).status_code == 404
+
+
+@pytest.mark.parametrize("key", ["reports/a.pdf", upload_folder("bob") + "1", "uploads/x"])
+async def test_what_was_registered_stays(client: Client, world: World, key: str) -> None:
+    world.store.put("haulyard-files", key)
+    file = world.catalogue.put("alice", AddedFile(source=ObjectAt("haulyard-files", key), name="a"))
+    assert (await client.delete(f"/v1/files/{file.file_id}")).status_code == 204
+    assert len(world.store.objects) == 1
+
+
+async def test_an_upload_that_is_another_file_too_stays(client: Client, world: World) -> None:
+    source = ObjectAt("haulyard-files", f"{upload_folder('alice')}1")
+    world.store.put(source.bucket, source.key)
+    first, second = (world.catalogue.put("alice", AddedFile(source=source, name="a")) for _ in range(2))
+    await client.delete(f"/v1/files/{first.file_id}")
+    assert len(world.store.objects) == 1
+    await client.delete(f"/v1/files/{second.file_id}")
+    assert world.store.objects == {}
+
+
+async def test_what_cannot_be_deleted_now_is_still_there(client: Client, world: World) -> None:
+    source = ObjectAt("haulyard-files", f"{upload_folder('alice')}1")
+    file = world.catalogue.put("alice", AddedFile(source=source, name="a"))
+    world.store.broken = StoreUnavailableError("503")
+    assert (await client.delete(f"/v1/files/{file.file_id}")).status_code == 503
+    assert file.file_id in world.catalogue.files
+
+
+async def test_others_files_are_not_deleted(client: Client, world: World) -> None:
+    shared = world.catalogue.put(None, AddedFile(source=ObjectAt("b", "k"), name="a"))
+    foreign = world.catalogue.put("bob", AddedFile(source=ObjectAt("b", "k"), name="a"))
+    assert (await client.delete(f"/v1/files/{shared.file_id}")).status_code == 403
+    assert (await client.delete(f"/v1/files/{foreign.file_id}")).status_code == 404
+    assert len(world.catalogue.files) == 2

@@ -35,7 +35,10 @@ API = [
     ("GET", f"/v1/download/{JOB}", {"200", "404", "409", "410", "503"}),
     ("GET", "/v1/jobs", {"200", "400", "503"}),
     ("GET", f"/v1/jobs/{JOB}/status", {"200", "304", "400", "404", "503"}),
+    ("GET", f"/v1/jobs/{JOB}/live", {"200", "404", "503"}),
     ("GET", f"/v1/jobs/{JOB}/download", {"200", "404", "409", "410", "503"}),
+    ("GET", f"/v1/jobs/{JOB}/archive", {"200", "206", "304", "307", "400", "404", "409", "410", "412", "416", "503"}),
+    ("HEAD", f"/v1/jobs/{JOB}/archive", {"200", "304", "400", "404", "409", "410", "412", "503"}),
     ("POST", f"/v1/jobs/{JOB}/cancel", {"202", "404", "409", "503"}),
     ("POST", f"/v1/jobs/{JOB}/retry", {"202", "400", "404", "409", "422", "503"}),
     ("DELETE", f"/v1/jobs/{JOB}", {"202", "404", "503"}),
@@ -69,7 +72,8 @@ async def test_every_endpoint_wants_a_token(client: Client, settings: GatewaySet
         answer = await client.request(method, path, headers={"Authorization": value})
         assert answer.status_code == 401
         assert answer.headers["www-authenticate"] == 'Bearer realm="haulyard"'
-        assert answer.json()["type"] == "/problems/unauthorized"
+        if method != "HEAD":
+            assert answer.json()["type"] == "/problems/unauthorized"
 
 
 @pytest.mark.parametrize(
@@ -217,14 +221,17 @@ async def test_openapi_names_every_answer(client: Client) -> None:
         template = path.replace("erasures/" + JOB, "erasures/{erasure_id}")
         template = template.replace(JOB, "{job_id}").replace("70000", "{file_id}")
         operation = operations[method, template]
-        [scheme] = operation["security"]
-        assert SCOPES.issuperset(scheme["bearer"])
+        assert SCOPES.issuperset(operation["security"][0]["bearer"])
+        assert operation["security"][1:] == ([{"ticket": []}] if path.endswith("/archive") else [])
         assert set(operation["responses"]) == statuses | {"401", "403", "429", "500"}, path
         assert operation["summary"]
         assert operation["description"]
         for status, response in operation["responses"].items():
-            if status in ("204", "304"):
+            if status in ("204", "304", "307") or (method == "HEAD" and status < "400"):
                 assert "content" not in response
+                continue
+            if path.endswith("/archive") and status < "400":
+                assert list(response["content"]) == ["application/zip"]
                 continue
             kind = "application/json" if status < "400" else "application/problem+json"
             assert list(response["content"]) == [kind]

@@ -32,6 +32,7 @@ TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 OF_A_JOB = [
     ("GET", f"/v1/jobs/{JOB}/status"),
     ("GET", f"/v1/jobs/{JOB}/download"),
+    ("GET", f"/v1/jobs/{JOB}/live"),
     ("GET", f"/v1/download/{JOB}"),
     ("POST", f"/v1/jobs/{JOB}/cancel"),
     ("POST", f"/v1/jobs/{JOB}/retry"),
@@ -72,7 +73,7 @@ async def test_a_job_is_published_then_cached_then_accepted(
         assert tickets.verify(body[field].removeprefix(start), job_id) == "alice"
 
 
-async def test_the_answer_has_the_fields_of_the_original_requirement_and_two_more(client: Client) -> None:
+async def test_the_answer_has_the_fields_of_the_original_requirement_and_three_more(client: Client) -> None:
     body = (await client.post(INITIATE, json={"file_ids": [1, 2, 3]})).json()
     assert list(body) == [
         "job_id",
@@ -83,6 +84,7 @@ async def test_the_answer_has_the_fields_of_the_original_requirement_and_two_mor
         "websocket_url",
         "status_url",
         "events_url",
+        "archive_url",
     ]
     assert (body["status"], body["total_files"]) == ("queued", 3)
     for field in ("created_at", "estimated_completion"):
@@ -131,11 +133,12 @@ async def test_status_has_the_fields_of_the_original_requirement(client: Client,
     world.add_job()
     answer = await client.get(f"/v1/jobs/{JOB}/status")
     assert answer.status_code == 200
-    assert answer.headers["cache-control"] == "private, no-cache"
+    assert answer.headers["cache-control"] == "no-store"
     assert answer.headers["etag"] == 'W/"3"'
     assert answer.headers["retry-after"] == "2"
     assert "warning" not in answer.headers
     body = answer.json()
+    assert body.pop("archive_url").startswith(f"https://api.example.com/v1/jobs/{JOB}/archive?ticket=")
     assert body == {
         "job_id": JOB,
         "status": "processing",
@@ -185,7 +188,8 @@ async def test_unknown_malformed_and_foreign_jobs_look_the_same(
     foreign = world.add_job(user_id="bob").job_id
     malformed = ["job_1", "x", foreign.lower(), foreign + "0", "job_%00", "..%5c..", "job_*", "%F0%9F%98%80"]
     answers = [
-        await client.request(method, path.replace(JOB, job_id)) for job_id in [foreign, foreign.replace("01", "02"), *malformed]
+        await client.request(method, path.replace(JOB, job_id))
+        for job_id in [foreign, foreign.replace("01", "02"), *malformed]
     ]
     problems = [answer.json() for answer in answers]
     assert {answer.status_code for answer in answers} == {404}

@@ -10,17 +10,16 @@ from hypothesis import strategies as st
 
 from haulyard_chassis.egress import LOOPBACK
 from haulyard_chassis.problems import FieldError, InvalidRequestError
+from haulyard_contracts import Compression, OnMissing
 from haulyard_gateway.faults import MAX_LISTED, pointer
 from haulyard_gateway.reading import decode_object
 from haulyard_gateway.validation import (
     MAX_FILE_ID,
     InitiateRequest,
-    parse_initiate,
     parse_check,
+    parse_initiate,
     parse_start,
 )
-
-
 
 
 def initiate(body: dict[str, Any], *, max_files: int = 100, development: bool = False) -> InitiateRequest:
@@ -149,43 +148,48 @@ def test_webhooks_on_this_machine_are_for_development() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "expected"),
+    ("change", "place", "says"),
     [
-        ({"name": "a/b.pdf"}, RegisterFile(name="a/b.pdf", source=None)),
-        ({"source": "s3://bucket/a/b.pdf"}, RegisterFile(name="b.pdf", source=("bucket", "a/b.pdf"))),
-        ({"source": "s3://bucket/k", "name": "n"}, RegisterFile(name="n", source=("bucket", "k"))),
-        ({"name": "../../etc/passwd"}, RegisterFile(name="../../etc/passwd", source=None)),
+        ({"compression": "zip"}, "#/compression", '"zip" is none of "store", "deflate"'),
+        ({"compression": 5}, "#/compression", "5 is none of"),
+        ({"compression": ["store"]}, "#/compression", "is none of"),
+        ({"on_missing": "ignore"}, "#/on_missing", '"skip", "fail"'),
+        ({"on_missing": {}}, "#/on_missing", "is none of"),
     ],
 )
-def test_a_file_is_registered_or_uploaded(body: dict[str, Any], expected: RegisterFile) -> None:
-    assert parse_register(body) == expected
+def test_a_faulty_choice_is_told_with_what_there_is(change: dict[str, Any], place: str, says: str) -> None:
+    [(found, detail)] = faults_of({"file_ids": [1]} | change)
+    assert found == place
+    assert says in detail
 
 
-@pytest.mark.parametrize(
-    ("body", "place"),
-    [
-        ({}, "#"),
-        ({"name": 5}, "#/name"),
-        ({"name": ""}, "#/name"),
-        ({"name": "a\x00b"}, "#/name"),
-        ({"name": "x" * 1025}, "#/name"),
-        ({"name": "é" * 513}, "#/name"),
-        ({"source": 5}, "#/source"),
-        ({"source": "https://bucket/key"}, "#/source"),
-        ({"source": "s3://bucket"}, "#/source"),
-        ({"source": "s3://bucket/"}, "#/source"),
-        ({"source": "s3://Bucket/key"}, "#/source"),
-        ({"source": "s3://bucket/a\x00"}, "#/source"),
-        ({"source": "s3://bucket//uploads/x"}, "#/source"),
-        ({"source": "s3://bucket/./uploads/x"}, "#/source"),
-        ({"source": "s3://bucket/a/../uploads/x"}, "#/source"),
-        ({"source": f"s3://bucket/{'x' * 1025}"}, "#/source"),
-        ({"source": "s3://bucket/folder/"}, "#/name"),
-        ({"name": "a", "size": 5}, "#/size"),
-    ],
-)
-def test_a_faulty_file_is_told_with_its_place(body: dict[str, Any], place: str) -> None:
-    assert [found for found, _ in faults_of(body, parse_register)] == [place]
+def test_how_an_archive_is_made_can_be_chosen() -> None:
+    request = initiate({"file_ids": [1], "compression": "deflate", "on_missing": "fail"})
+    assert (request.compression, request.on_missing) == (Compression.DEFLATE, OnMissing.FAIL)
+    request = initiate({"file_ids": [1], "compression": None, "on_missing": None})
+    assert (request.compression, request.on_missing) == (Compression.STORE, OnMissing.SKIP)
+
+
+def test_start_takes_one_file_or_several() -> None:
+    def parse(body: dict[str, Any]) -> InitiateRequest:
+        return parse_start(body, max_files=100)
+
+    assert parse({"file_id": 5}).file_ids == (5,)
+    assert parse({"file_ids": [5, 6], "priority": 2}).priority == 2
+    for body, place in (
+        ({}, "#/file_ids"),
+        ({"file_id": 0}, "#/file_id"),
+        ({"file_id": True}, "#/file_id"),
+        ({"file_id": 1, "file_ids": [1]}, "#/file_id"),
+        ({"file_id": 1, "nope": 1}, "#/nope"),
+    ):
+        assert [found for found, _ in faults_of(body, parse)] == [place]
+
+
+def test_check_takes_one_file() -> None:
+    assert parse_check({"file_id": 5}) == 5
+    for body, place in (({}, "#/file_id"), ({"file_id": "5"}, "#/file_id"), ({"file_id": 1, "x": 1}, "#/x")):
+        assert [found for found, _ in faults_of(body, parse_check)] == [place]
 
 
 @pytest.mark.parametrize(
@@ -203,6 +207,7 @@ def test_a_faulty_file_is_told_with_its_place(body: dict[str, Any], place: str) 
         b'{"a": "\\ud800"}',
         b"[" * 100_000,
         b'{"a":' * 50_000,
+        b'{"a": ' + b"[" * 17 + b"]" * 17 + b"}",
         b"1e999",
     ],
 )
@@ -233,7 +238,7 @@ def resolve(body: Any, place: str) -> Any:
 
 @given(near_bodies)
 def test_any_object_makes_a_request_or_faults_whose_places_exist(body: dict[str, Any]) -> None:
-    parsers: list[Any] = [initiate, parse_register]
+    parsers: list[Any] = [initiate, lambda given: parse_start(given, max_files=100)]
     for parse in parsers:
         faults = outcome(parse, json.loads(json.dumps(body)))
         assert faults is None or 1 <= len(faults) <= MAX_LISTED
@@ -252,7 +257,28 @@ def test_valid_ids_are_kept_in_their_order(file_ids: list[int], priority: int) -
 @given(st.binary())
 def test_any_bytes_are_an_object_or_a_fault(data: bytes) -> None:
     faults = outcome(decode_object, data)
-    assert faults is None or faults[0].pointer == "#"
+    assert faults is None or (faults[0].pointer or "").startswith("#")
+
+
+@pytest.mark.parametrize(
+    ("data", "place"),
+    [
+        (b'{"a": 1, "a": 1}', "#/a"),
+        (b'{"file_ids": [1], "file_ids": [2]}', "#/file_ids"),
+        (b'{"a": {"b": [1, {"c": 1, "d": 2, "c": 3}]}}', "#/a/b/1/c"),
+        (b'{"\\u0061": 1, "a": 2}', "#/a"),
+        (b'{"a/b": {"~": 1, "~": 1}}', "#/a~1b/~0"),
+    ],
+)
+def test_a_name_that_occurs_twice_is_told_with_its_place(data: bytes, place: str) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        decode_object(data)
+    assert [error.pointer for error in caught.value.errors] == [place]
+
+
+def test_the_same_name_in_two_objects_is_fine() -> None:
+    body = {"files": [{"name": "a"}, {"name": "a"}]}
+    assert decode_object(json.dumps(body).encode()) == body
 
 
 def test_pointers_are_escaped() -> None:

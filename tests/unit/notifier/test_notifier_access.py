@@ -3,7 +3,7 @@
 import pytest
 
 from haulyard_chassis.identity import InvalidTokenError, Purpose, SecretVerifier, Tickets, mint_token
-from haulyard_notifier.live.access import Access, is_job_id, seen_sequence
+from haulyard_notifier.live.access import Access, Admission, InsufficientScopeError, is_job_id, seen_sequence
 
 SECRET, TICKETS = "s" * 32, "t" * 32
 
@@ -15,35 +15,35 @@ def access() -> Access:
 
 async def test_a_bearer_token_names_the_owner(access: Access) -> None:
     header = f"Bearer {mint_token(SECRET, 'alice')}"
-    assert await access.owner("job_1", ticket=None, authorization=header) == "alice"
+    assert await access.admit("job_1", ticket=None, authorization=header) == Admission("alice", must_own=True)
 
 
 async def test_a_ticket_is_the_permission(access: Access) -> None:
     ticket = Tickets(TICKETS).issue("job_1", "alice", ttl_seconds=60)
-    assert await access.owner("job_1", ticket=ticket, authorization=None) is None
+    assert await access.admit("job_1", ticket=ticket, authorization=None) == Admission("alice", must_own=False)
 
 
 async def test_a_ticket_for_another_job_is_none_whatever_the_header(access: Access) -> None:
     ticket = Tickets(TICKETS).issue("job_2", "alice", ttl_seconds=60)
     with pytest.raises(InvalidTokenError):
-        await access.owner("job_1", ticket=ticket, authorization=f"Bearer {mint_token(SECRET, 'alice')}")
+        await access.admit("job_1", ticket=ticket, authorization=f"Bearer {mint_token(SECRET, 'alice')}")
 
 
 async def test_a_ticket_for_the_archive_follows_nothing(access: Access) -> None:
     ticket = Tickets(TICKETS).issue("job_1", "alice", ttl_seconds=60, purpose=Purpose.ARCHIVE)
     with pytest.raises(InvalidTokenError):
-        await access.owner("job_1", ticket=ticket, authorization=None)
+        await access.admit("job_1", ticket=ticket, authorization=None)
 
 
 async def test_a_token_must_grant_reading(access: Access) -> None:
     header = f"Bearer {mint_token(SECRET, 'alice', scopes=['files:write'])}"
-    with pytest.raises(InvalidTokenError, match="jobs:read"):
-        await access.owner("job_1", ticket=None, authorization=header)
+    with pytest.raises(InsufficientScopeError, match="jobs:read"):
+        await access.admit("job_1", ticket=None, authorization=header)
 
 
 async def test_without_either_nobody_gets_in(access: Access) -> None:
     with pytest.raises(InvalidTokenError):
-        await access.owner("job_1", ticket=None, authorization=None)
+        await access.admit("job_1", ticket=None, authorization=None)
 
 
 @pytest.mark.parametrize("text", ["*", ">", "job.1", "", "job 1", "j" * 51, "jöb", "job_1\n"])

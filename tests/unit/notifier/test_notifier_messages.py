@@ -109,7 +109,7 @@ def test_an_event_tells_the_same_as_the_document_after_it() -> None:
 
 def test_an_sse_event_has_id_name_and_one_line_of_data() -> None:
     message = message_of(state_of_document(document(JobStatus.QUEUED)), download_url=None)
-    lines = sse_event(message).split(b"\n")
+    lines = sse_event(message, encode(message).decode()).split(b"\n")
     assert lines[:2] == [b"id: 4", b"event: status_update"]
     assert lines[2] == b"data: " + encode(message)
     assert lines[3:] == [b"", b""]

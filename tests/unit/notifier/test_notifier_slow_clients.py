@@ -11,9 +11,9 @@ from litestar.types import Receive, Send
 
 from haulyard_chassis.identity import SecretVerifier, Tickets, mint_token
 from haulyard_contracts import JobDocument, JobEvent, JobStatus, Progress
-from haulyard_notifier.live import event_stream, websocket
+from haulyard_notifier.live import desk, event_stream, websocket
 from haulyard_notifier.live.access import Access
-from haulyard_notifier.live.desk import LiveDesk, open_desk
+from haulyard_notifier.live.desk import LiveDesk, desk_of, open_desk
 from haulyard_notifier.live.hub import Hub, Unsubscribe
 
 SECRET = "s" * 32
@@ -28,6 +28,9 @@ class Source:
             pass
 
         return unsubscribe
+
+    async def newest(self, job_id: str) -> JobEvent | None:
+        raise AssertionError(f"{job_id} has not been quiet")
 
 
 async def read(job_id: str, *, at_least: int) -> JobDocument | None:
@@ -53,7 +56,8 @@ class NoPresence:
 
 @pytest.fixture
 async def app() -> AsyncIterator[Litestar]:
-    app = Litestar([websocket.job_socket, event_stream.job_events], openapi_config=None)
+    app = Litestar([event_stream.job_events], openapi_config=None)
+    app.asgi_handler = websocket.JobSockets(app.asgi_handler, app)
     hub = Hub(Source(), read, interval=0.0)
     open_desk(
         app,
@@ -92,23 +96,35 @@ def scope(app: Litestar, kind: str) -> Any:
     }
 
 
-def client(*, reads: bool, leaves: asyncio.Event) -> tuple[Receive, Send]:
-    """Return both directions of a connection that takes nothing after it was accepted, unless it ``reads``."""
-    first = True
+class Client:
+    """Both directions of a connection whose client takes nothing after it was accepted, unless it ``reads``."""
 
-    async def receive() -> Any:
-        nonlocal first
-        if first:
-            first = False
-            return {"type": "websocket.connect"} if not reads else {"type": "http.request", "more_body": False}
-        await leaves.wait()
-        return {"type": "websocket.disconnect", "code": 1006} if not reads else {"type": "http.disconnect"}
+    def __init__(self, kind: str, *, reads: bool) -> None:
+        self.leaves = asyncio.Event()
+        self.told: list[Any] = []
+        self._reads = reads
+        self._first = (
+            {"type": "websocket.connect"} if kind == "websocket" else {"type": "http.request", "more_body": False}
+        )
+        self._begun = False
 
-    async def send(message: Any) -> None:
-        if message["type"] not in ("websocket.accept", "http.response.start") and not reads:
+    async def receive(self) -> Any:
+        if not self._begun:
+            self._begun = True
+            return self._first
+        await self.leaves.wait()
+        return {"type": "websocket.disconnect", "code": 1006} if self._is_socket else {"type": "http.disconnect"}
+
+    async def send(self, message: Any) -> None:
+        self.told.append(message)
+        if message["type"] == "websocket.close":
+            self.leaves.set()  # as the server does
+        elif message["type"] not in ("websocket.accept", "http.response.start") and not self._reads:
             await asyncio.Event().wait()
 
-    return cast("Receive", receive), cast("Send", send)
+    async def served_by(self, app: Litestar, kind: str) -> None:
+        async with asyncio.timeout(5):
+            await app(scope(app, kind), cast("Receive", self.receive), cast("Send", self.send))
 
 
 @pytest.mark.parametrize("kind", ["websocket", "http"])
@@ -117,15 +133,39 @@ async def test_a_client_that_does_not_read_is_dropped(
 ) -> None:
     monkeypatch.setattr(websocket, "SEND_TIMEOUT", 0.01)
     monkeypatch.setattr(event_stream, "SEND_TIMEOUT", 0.01)
-    receive, send = client(reads=False, leaves=asyncio.Event())
-    async with asyncio.timeout(5):
-        await app(scope(app, kind), receive, send)
+    client = Client(kind, reads=False)
+    await client.served_by(app, kind)
+    if kind == "websocket":
+        assert client.told[-1] == {
+            "type": "websocket.close",
+            "code": 1013,
+            "reason": "too slow: come back with last_event_id",
+        }
 
 
-async def test_a_stream_ends_when_its_client_leaves(app: Litestar) -> None:
-    leaves = asyncio.Event()
-    receive, send = client(reads=True, leaves=leaves)
-    serving = asyncio.create_task(app(scope(app, "http"), receive, send))
-    leaves.set()
-    async with asyncio.timeout(5):
-        await serving
+@pytest.mark.parametrize("kind", ["websocket", "http"])
+async def test_a_connection_ends_when_its_client_leaves(app: Litestar, kind: str) -> None:
+    client = Client(kind, reads=True)
+    serving = asyncio.create_task(client.served_by(app, kind))
+    client.leaves.set()
+    await serving
+
+
+async def test_a_bug_is_told_as_one(app: Litestar, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(job_id: str, *, at_least: int) -> JobDocument | None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(desk_of(app).hub, "_read", broken)
+    client = Client("websocket", reads=True)
+    await client.served_by(app, "websocket")
+    assert client.told[-1]["code"] == 1011
+
+
+async def test_a_state_that_cannot_be_told_ends_the_connection(app: Litestar, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(state: object, *, download_url: str | None) -> Any:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(desk, "message_of", broken)
+    client = Client("websocket", reads=True)
+    await client.served_by(app, "websocket")
+    assert client.told[-1]["code"] == 1011

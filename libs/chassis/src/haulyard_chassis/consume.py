@@ -32,7 +32,7 @@ from nats.aio.msg import Msg
 
 from haulyard_chassis.broker import MESSAGE_ID, TRACEPARENT, Publisher, connection_options
 from haulyard_chassis.logs import get_logger
-from haulyard_chassis.pull import SlotPuller
+from haulyard_chassis.pull import PATIENCE, SlotPuller
 from haulyard_chassis.settings import ServiceSettings
 from haulyard_contracts import ConsumerSpec, Topology, UndecodableMessageError, decode
 
@@ -85,6 +85,8 @@ class Intake:
     consumers: tuple[ConsumerSpec, ...]
     """The most urgent first; all of one stream."""
     slots: int
+    patience: int = PATIENCE
+    """Messages from more urgent consumers after which one that waits gets a message in between."""
     on_dead: Callable[[bytes, str], Awaitable[None]] | None = None
     """Called with payload and reason before a message is given up, so that whatever waits for it can be told."""
 
@@ -101,7 +103,11 @@ class SlotSubscriber(PullStreamSubscriber):
     async def _create_subscription(self) -> None:
         self._publisher = Publisher(self.connection)
         self._puller = SlotPuller(
-            self.connection, self.intake.consumers, slots=self.intake.slots, handle=self._handle_and_settle
+            self.connection,
+            self.intake.consumers,
+            slots=self.intake.slots,
+            handle=self._handle_and_settle,
+            patience=self.intake.patience,
         )
         await self._puller.start()
 

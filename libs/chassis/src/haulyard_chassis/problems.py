@@ -82,6 +82,14 @@ class UnauthorizedError(ProblemError):
         super().__init__(detail, headers={"WWW-Authenticate": 'Bearer realm="haulyard"'})
 
 
+class ForbiddenError(ProblemError):
+    """The token is valid, and does not grant what this needs; the ``WWW-Authenticate`` header names the scopes."""
+
+    status = 403
+    slug = "forbidden"
+    title = "Not allowed with this token"
+
+
 class NotFoundError(ProblemError):
     """There is no such thing for this user; whether it exists for another is not told."""
 

@@ -1,8 +1,9 @@
 """A pull consumer that asks for exactly as many messages as it has free slots.
 
 Nothing is fetched that cannot be worked on at once, so no message waits in a client's memory while its
-acknowledgement time runs out, and on shutdown there is nothing to lose. Several lanes are served strictly in order:
-before a slot takes from one lane, all lanes before it were found empty.
+acknowledgement time runs out, and on shutdown there is nothing to lose. Several lanes are served in order: before a slot
+takes from one lane, all lanes before it were found empty. But a lane that was passed over for a while gets a message in
+between, so that urgent work delays the rest and does not starve it.
 
 Two kinds of requests are sent: a *sweep* takes what is there now; when every lane is empty, a *poll* for one message
 waits at the broker in each lane. They have inboxes of their own, so that it is always known which requests are out.
@@ -35,6 +36,8 @@ _POLL = 5.0
 """Seconds that a poll waits at the broker."""
 _ANSWER = 2.0
 """Seconds until the answer to a sweep, which the broker gives at once, counts as lost."""
+PATIENCE = 20
+"""A waiting lane gets at least about one message in so many."""
 _PAUSE = 0.5
 """Seconds before another try when the broker is away or refuses."""
 
@@ -56,6 +59,8 @@ class _Lane:
         self.swept: asyncio.Future[None] | None = None
         self.polled_until = 0.0
         self.refused = False
+        self.passed = 0
+        """Messages taken from lanes before this one since it was last looked into."""
 
     def arrived(self) -> None:
         self.got += 1
@@ -75,12 +80,16 @@ class SlotPuller:
         lanes: the consumers, the most urgent first; created, and created again should one be deleted.
         slots: messages that are worked on at the same time.
         handle: see `Handle`.
+        patience: messages from lanes before it after which a lane gets one in between.
     """
 
-    def __init__(self, client: Client, lanes: Sequence[ConsumerSpec], *, slots: int, handle: Handle) -> None:
+    def __init__(
+        self, client: Client, lanes: Sequence[ConsumerSpec], *, slots: int, handle: Handle, patience: int = PATIENCE
+    ) -> None:
         self._client = client
         self._slots = slots
         self._handle = handle
+        self._patience = patience
         self._lanes = [_Lane(spec) for spec in lanes]
         self._by_consumer = {lane.spec.durable: lane for lane in self._lanes}
         self._sweep_inbox = client.new_inbox()
@@ -141,12 +150,12 @@ class SlotPuller:
         if not self._client.is_connected:
             await asyncio.sleep(_PAUSE)
             return
-        for number, lane in enumerate(self._lanes):
+        for number, lane, most in self._order():
             if self._free <= 0:
                 return  # what a poll brought meanwhile took the last slot
             if asyncio.get_running_loop().time() < lane.polled_until:
                 continue  # nothing is there: the poll that waits would have brought it
-            taken = await self._sweep(number, lane)
+            taken = await self._sweep(number, lane, min(most, self._free))
             if lane.refused:
                 lane.refused = False
                 await asyncio.sleep(_PAUSE)
@@ -160,15 +169,23 @@ class SlotPuller:
     def _free(self) -> int:
         return self._slots - len(self._running)
 
-    async def _sweep(self, number: int, lane: _Lane) -> int:
-        """Take what is there now, at most as much as there are free slots."""
-        lane.wanted, lane.got = self._free, 0
+    def _order(self) -> list[tuple[int, _Lane, int]]:
+        """Return the lanes as they are to be looked into, and how much to take from each at most."""
+        order = [(number, lane, self._slots) for number, lane in enumerate(self._lanes)]
+        waited = [(number, lane, 1) for number, lane, _ in order if lane.passed >= self._patience]
+        return sorted(waited, key=lambda turn: turn[1].passed, reverse=True) + order
+
+    async def _sweep(self, number: int, lane: _Lane, most: int) -> int:
+        """Take what is there now, at most ``most`` messages."""
+        lane.wanted, lane.got, lane.passed = most, 0, 0
         lane.swept = asyncio.get_running_loop().create_future()
         await self._request(lane, f"{self._sweep_inbox}.{number}", {"batch": lane.wanted, "no_wait": True})
         with suppress(TimeoutError):
             # Not wait_for(): Python 3.11's loses a cancellation that comes together with the answer.
             async with asyncio.timeout(_ANSWER):
                 await lane.swept
+        for later in self._lanes[number + 1 :]:
+            later.passed += lane.got
         return lane.got
 
     async def _poll(self) -> None:

@@ -192,7 +192,7 @@ class Topology:
             durable="orchestrator-control",
             filters=(f"{self.namespace}.jobs.control.*.*", f"{self.namespace}.jobs.erase.*"),
             ack_wait=15.0,
-            max_deliver=8,
+            max_deliver=50,  # a wish waits until its job is recorded
         )
 
     @property

@@ -126,7 +126,12 @@ def create_app(settings: ArchiverSettings) -> Litestar:
         error = PartError(ErrorCode.INTERNAL, f"{task.kind} {task.number}: {reason}")
         await runtime.worker.report(failed(task, error), topology, {})
 
-    intake = Intake(consumers=topology.task_lanes, slots=settings.archiver_slots, on_dead=given_up)
+    intake = Intake(
+        consumers=topology.task_lanes,
+        slots=settings.archiver_slots,
+        patience=settings.archiver_lane_patience,
+        on_dead=given_up,
+    )
 
     @subscribe(broker, intake, Task, topology=topology, grace=settings.shutdown_grace)
     async def do_task(task: Task) -> None:

@@ -14,3 +14,9 @@ class ArchiverSettings(ServiceSettings):
     archiver_readers: int = Field(
         8, ge=1, le=64, description="Small files that one slot reads at the same time when it packs a part."
     )
+    archiver_lane_patience: int = Field(
+        20,
+        ge=1,
+        le=10_000,
+        description="Tasks of higher priority after which a lower priority that waits gets one in between.",
+    )

@@ -19,6 +19,7 @@ from haulyard_chassis.origin import Origin, check_source_url, origin_session
 from haulyard_chassis.store import ObjectStore, StoreError, StoreUnavailableError
 from haulyard_chassis.store_profile import StoreProfile, probe
 from haulyard_contracts import Topology
+from haulyard_orchestrator.dispatch import Window
 from haulyard_orchestrator.handlers import Runtime, register_handlers
 from haulyard_orchestrator.jobs import Jobs
 from haulyard_orchestrator.planner import Rules
@@ -82,6 +83,7 @@ def create_app(settings: OrchestratorSettings) -> Litestar:
                     retry=policy,
                     keep=timedelta(days=settings.archive_days),
                     store=profile,
+                    window=Window(per_user=settings.tasks_per_user, per_job=settings.tasks_per_job),
                     blocks=Blocks(deflate=settings.deflate_block_bytes),
                     reuse=settings.reuse_archives,
                 ),

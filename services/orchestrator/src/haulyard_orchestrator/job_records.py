@@ -413,6 +413,16 @@ async def mark_told(connection: Connection | Pool, job_id: str, sequence: int) -
     return Took(**dict(row)) if row else None
 
 
+async def running(connection: Connection, user_id: str) -> int:
+    """Return how many jobs of a user are being built or prepared."""
+    return int(
+        await connection.fetchval(
+            "SELECT count(*) FROM download_jobs WHERE user_id = $1 AND status = 'processing' AND follows IS NULL",
+            user_id,
+        )
+    )
+
+
 # What the reconciler looks for
 
 _CLAIM_STALE = """

@@ -79,7 +79,9 @@ class Jobs:
         self._pool = pool
         self._rules = rules
         self._teller = Teller(pool=pool, cache=cache, publisher=publisher, topology=topology)
-        self._dispatcher = Dispatcher(pool=pool, publisher=publisher, stream=stream, topology=topology)
+        self._dispatcher = Dispatcher(
+            pool=pool, publisher=publisher, stream=stream, topology=topology, window=rules.window
+        )
         self._ending = Ending(
             pool=pool,
             store=store,
@@ -142,6 +144,13 @@ class Jobs:
         async with self._pool.acquire() as connection:
             await job_records.insert(connection, request, traceparent=traceparent)
         await self._ending.fail(request.job_id, failure)
+
+    async def is_recorded(self, job_id: str) -> bool:
+        """Whether a job is recorded, or never will be because nobody asks for it; False: its request waits."""
+        async with self._pool.acquire() as connection:
+            if await job_records.get(connection, job_id) is not None:
+                return True
+        return not await self._dispatcher.is_requested(job_id)
 
     async def cancel(self, job_id: str) -> None:
         """Stop a job on its user's wish."""
@@ -338,6 +347,8 @@ class Jobs:
         if job.follows is not None:
             return await self._advance_follower(connection, job, job.follows)
         counts = await part_records.count(connection, job.id)
+        if counts.ready:
+            await self._dispatcher.send_ready(connection, job, sent=counts.sent)
         if counts.preparing:
             return _Following.TELL
         if not counts.is_laid_out:

@@ -61,6 +61,10 @@ class Counts:
     waiting: int
     """Of these, parts that wait for others."""
     done: int
+    ready: int
+    """Parts and preparations that could be sent."""
+    sent: int
+    """Parts and preparations that are with archivers, or will be again."""
 
     @property
     def is_laid_out(self) -> bool:
@@ -110,14 +114,14 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 
 
 def part_values(part: PlannedPart) -> list[object]:
-    """Return the row of a part."""
+    """Return the row of a part that is sent, or waits for others."""
     task = part.task
     return [
         task.job_id,
         Phase.BUILD,
         task.number,
         task.generation,
-        "waiting" if part.waits else "queued",
+        "waiting" if part.waits else "ready",
         encode(task),
         task.size,
         part.data_bytes,
@@ -130,12 +134,12 @@ def part_values(part: PlannedPart) -> list[object]:
 
 
 async def insert(connection: Connection, parts: Sequence[PlannedPart]) -> None:
-    """Record the parts of a plan."""
+    """Record the parts of a plan; none is sent yet."""
     await connection.executemany(_INSERT, [part_values(part) for part in parts])
 
 
 async def insert_preparations(connection: Connection, tasks: Sequence[PrepareTask]) -> None:
-    """Record what is to be prepared."""
+    """Record what is to be prepared; nothing is sent yet."""
     await connection.executemany(
         _INSERT,
         [
@@ -144,7 +148,7 @@ async def insert_preparations(connection: Connection, tasks: Sequence[PrepareTas
                 Phase.PREPARE,
                 task.number,
                 task.generation,
-                "queued",
+                "ready",
                 encode(task),
                 0,
                 data_bytes(task),
@@ -192,6 +196,19 @@ async def queued(connection: Connection, job_id: str) -> list[TaskRow]:
     return [_task(row) for row in rows]
 
 
+_TAKE_READY = f"""
+UPDATE download_job_parts SET status = 'queued' WHERE job_id = $1 AND status = 'ready' AND (phase, number) IN (
+  SELECT phase, number FROM download_job_parts WHERE job_id = $1 AND status = 'ready' ORDER BY phase, number LIMIT $2)
+RETURNING {_TASK}
+"""  # noqa: S608
+
+
+async def take_ready(connection: Connection, job_id: str, *, limit: int) -> list[TaskRow]:
+    """Return tasks that are to be sent now, in order."""
+    rows = [_task(row) for row in await connection.fetch(_TAKE_READY, job_id, limit)]
+    return sorted(rows, key=lambda row: row.number)
+
+
 async def waiting(connection: Connection, job_id: str) -> list[PartRow]:
     """Return the parts that wait for others, in order."""
     rows = await connection.fetch(
@@ -207,7 +224,9 @@ SELECT count(*) FILTER (WHERE phase = 'prepare' AND status <> 'done') AS prepari
        count(*) FILTER (WHERE phase = 'prepare' AND status = 'done') AS prepared,
        count(*) FILTER (WHERE phase = 'build' AND status <> 'done') AS open,
        count(*) FILTER (WHERE phase = 'build' AND status = 'waiting') AS waiting,
-       count(*) FILTER (WHERE phase = 'build' AND status = 'done') AS done
+       count(*) FILTER (WHERE phase = 'build' AND status = 'done') AS done,
+       count(*) FILTER (WHERE status = 'ready') AS ready,
+       count(*) FILTER (WHERE status IN ('queued', 'retrying')) AS sent
 FROM download_job_parts WHERE job_id = $1
 """
 
@@ -215,7 +234,7 @@ FROM download_job_parts WHERE job_id = $1
 async def count(connection: Connection, job_id: str) -> Counts:
     """Return how far the tasks of a job are."""
     row = await connection.fetchrow(_COUNTS, job_id)
-    return Counts(**dict(row)) if row else Counts(0, 0, 0, 0, 0)
+    return Counts(**dict(row)) if row else Counts(0, 0, 0, 0, 0, 0, 0)
 
 
 _DONE = """

@@ -20,7 +20,7 @@ from haulyard_chassis.store_profile import StoreProfile
 from haulyard_contracts import TERMINAL, ErrorCode, Failure, JobRequested, OnMissing, PreparedRange, PrepareTask
 from haulyard_orchestrator import archive_records, file_records, job_records, measures, part_records, whole_records
 from haulyard_orchestrator.archive_records import Shared
-from haulyard_orchestrator.dispatch import Dispatcher
+from haulyard_orchestrator.dispatch import Dispatcher, Window
 from haulyard_orchestrator.ending import Ending
 from haulyard_orchestrator.file_records import JobFile
 from haulyard_orchestrator.job_records import Job
@@ -67,6 +67,7 @@ class Rules:
     store: StoreProfile
     """What the store can do."""
     blocks: Blocks
+    window: Window
     reuse: bool = True
     """Whether jobs for the same entries share an archive."""
 
@@ -306,7 +307,6 @@ class Planner:
             await self._plan_anew(job)
             return
         log.info("job is being prepared", preparations=len(tasks), bytes=sum(data_bytes(task) for task in tasks))
-        await self._dispatcher.send(job, tasks)
         await self._teller.tell(job.id, planned=True)
 
     async def _plan_anew(self, job: Job) -> None:
@@ -330,6 +330,7 @@ class Planner:
             lost=len(wish.lost),
         )
         await part_records.insert_preparations(connection, tasks)
+        await self._dispatcher.send_ready(connection, job, sent=0)
 
     async def take_preparations(self, connection: Connection, job: Job) -> None:
         """Record what the preparations found out, so that the job can be laid out. The job must be locked."""
@@ -389,7 +390,6 @@ class Planner:
             return
         measures.planned(plan)
         log.info("job planned", parts=len(plan.parts), bytes=plan.size, lost=len(wish.lost), generation=job.generation)
-        await self._dispatcher.send(job, [part.task for part in plan.parts if not part.waits])
         await self._teller.tell(job.id, planned=True)
 
     async def _record_plan(self, wish: _Wish, plan: Plan, key: str, upload_id: str | None) -> bool:
@@ -411,4 +411,5 @@ class Planner:
                 lost=len(wish.lost),
             )
             await part_records.insert(connection, plan.parts)
+            await self._dispatcher.send_ready(connection, now, sent=0)
         return True

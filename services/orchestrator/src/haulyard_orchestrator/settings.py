@@ -38,6 +38,10 @@ class OrchestratorSettings(ServiceSettings):
     reuse_archives: bool = Field(
         default=True, description="Whether jobs for the same versions of the same files share one archive."
     )
+    tasks_per_user: int = Field(
+        64, ge=1, le=10_000, description="Tasks of one user that archivers get at a time, shared by that user's jobs."
+    )
+    tasks_per_job: int = Field(8, ge=1, le=10_000, description="Tasks that a job may have under way in any case.")
     deflate_block_bytes: int = Field(
         128 * _MIB, ge=_MIB, le=1024 * _MIB, description="Bytes of source that one archiver deflates at a time."
     )

@@ -67,7 +67,7 @@ async def insert(
             digest,
             list(request.file_ids),
             *columns_of(found, plan.files),
-            *part_values(part),
+            *(("queued" if value == "ready" else value) for value in part_values(part)),
         )
     except asyncpg.UniqueViolationError as error:
         raise SharedMeanwhileError from error

@@ -43,6 +43,7 @@ ALTER TABLE download_jobs
   ADD COLUMN bytes_through BIGINT NOT NULL DEFAULT 0;
 CREATE INDEX download_jobs_archive_key ON download_jobs (archive_key) WHERE status IN ('queued', 'processing');
 CREATE INDEX download_jobs_archive ON download_jobs (archive_id) WHERE archive_id IS NOT NULL;
+CREATE INDEX download_jobs_running ON download_jobs (user_id) WHERE status = 'processing';
 CREATE INDEX download_jobs_followers ON download_jobs (follows) WHERE follows IS NOT NULL;
 -- One job at a time builds an archive; others with the same digest follow it.
 CREATE UNIQUE INDEX download_jobs_builder ON download_jobs (digest)
@@ -63,6 +64,8 @@ ALTER TABLE download_job_parts
   ADD COLUMN result BYTEA,                          -- of a preparation
   ADD COLUMN checksum BIGINT,                       -- of the part, where the upload was created with CRC-32
   ADD COLUMN bytes_copied BIGINT,
+  DROP CONSTRAINT download_job_parts_status_check,  -- ready: could be sent, but its user has enough under way
+  ADD CHECK (status IN ('waiting', 'ready', 'queued', 'retrying', 'done')),
   DROP CONSTRAINT download_job_parts_pkey,
   ADD PRIMARY KEY (job_id, phase, number),
   DROP CONSTRAINT download_job_parts_size_bytes_check,

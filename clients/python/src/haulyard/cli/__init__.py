@@ -1,0 +1,1 @@
+"""The command line. `main` is the entry; each command is a thin function over `haulyard.AsyncClient`."""

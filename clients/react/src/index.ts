@@ -1,0 +1,11 @@
+export * from "./client.ts";
+export * from "./types.ts";
+export { backoffDelay } from "./backoff.ts";
+export { HaulyardProvider, useHaulyard } from "./context.tsx";
+export { DownloadJob, type DownloadJobProps } from "./DownloadJob.tsx";
+export { DownloadManager, type DownloadManagerProps } from "./DownloadManager.tsx";
+export { followJob, type Connection, type FollowOptions } from "./follow.ts";
+export { counted, formatBytes, formatMoment, formatSeconds } from "./format.ts";
+export { ProgressBar, type ProgressBarProps } from "./ProgressBar.tsx";
+export { useDownloadJob, type UseDownloadJobOptions } from "./useDownloadJob.ts";
+export type { DownloadJob as DownloadJobState } from "./useDownloadJob.ts";

@@ -1,0 +1,5 @@
+import { defineConfig } from "vitest/config";
+
+export default defineConfig({
+  test: { environment: "jsdom", restoreMocks: true, setupFiles: ["test/setup.ts"] },
+});
