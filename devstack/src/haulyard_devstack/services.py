@@ -66,4 +66,7 @@ def development_environment(env: Mapping[str, str], kept: Remembered, ports: Map
     for name, variable in ((GATEWAY, "HAULYARD_PUBLIC_API_URL"), (NOTIFIER, "HAULYARD_PUBLIC_NOTIFIER_URL")):
         if name in ports:
             computed[variable] = f"http://{LOOPBACK}:{ports[name]}"
+    if GATEWAY in ports:
+        # The gateway's page listens to the notifier and uploads to the store, which are other origins.
+        computed["HAULYARD_CORS_ORIGINS"] = env.get("HAULYARD_PUBLIC_API_URL") or computed["HAULYARD_PUBLIC_API_URL"]
     return computed | {name: env[name] for name in computed if env.get(name)}

@@ -72,15 +72,17 @@ async def up(root: Path, *, services: Sequence[ServiceSpec] | None = None) -> in
 
 def banner(stack: Stack) -> str:
     """Return what to tell the user once all is running."""
-    api = stack.api_url
+    api, token = stack.api_url, stack.token("developer")
     return f"""
-Haulyard is up.
+Haulyard is up. Open this link: you are signed in by it.
+  {api}/#token={token}
+
   API        {api}
   API docs   {api}/docs
   Notifier   {stack.notifier_url}
-To try it, paste these two lines into a shell; README.md goes on from there:
+To try the API, paste these two lines into a shell; README.md goes on from there:
   API={api}
-  TOKEN={stack.token("developer")}
+  TOKEN={token}
 Ctrl-C stops everything; the data stays.
 """
 

@@ -89,7 +89,7 @@ async def _grant(jobs: Jobs, wish: JobControl | UserErasure) -> None:
     structlog.contextvars.bind_contextvars(job_id=wish.job_id)
     if not await jobs.is_recorded(wish.job_id):
         # The wish has overtaken the request: it would be forgotten, and the job done.
-        raise RetryLater("the job is not recorded yet", delay=min(0.25 * 2.0 ** current_delivery().number, 30.0))
+        raise RetryLater("the job is not recorded yet", delay=min(0.025 * 2.0 ** current_delivery().number, 30.0))
     match wish.action:
         case JobAction.CANCEL:
             await patiently(lambda: jobs.cancel(wish.job_id))
