@@ -1,24 +1,28 @@
 """An orchestrator without its loops: every step is called by the test, on real servers."""
 
 import secrets
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 
 from haulyard_archiver.app import failed
+from haulyard_archiver.memory import Budget
 from haulyard_archiver.parts import PartMaker
 from haulyard_archiver.preparing import Preparer
 from haulyard_archiver.reading import PartError
-from haulyard_chassis.database import Pool
-from haulyard_chassis.job_state import JobCache, load_document
-from haulyard_chassis.origin import Origin
+from haulyard_chassis.broker import Publisher, connect_broker, ensure_topology
+from haulyard_chassis.database import Pool, connect_database, migrate
+from haulyard_chassis.egress import LOOPBACK, check_url
+from haulyard_chassis.job_state import JobCache, connect_cache, load_document
+from haulyard_chassis.origin import Origin, origin_session
 from haulyard_chassis.sources_reading import Reader
 from haulyard_chassis.store import ObjectStore, PendingUpload
+from haulyard_chassis.store_profile import probe
 from haulyard_contracts import (
     JobDocument,
     JobEvent,
@@ -33,8 +37,13 @@ from haulyard_contracts import (
     Topology,
     decode,
 )
+from haulyard_orchestrator.dispatch import Window
 from haulyard_orchestrator.jobs import Jobs
 from haulyard_orchestrator.planner import Rules
+from haulyard_orchestrator.preparing import Blocks
+from haulyard_orchestrator.retry import RetryPolicy
+from haulyard_orchestrator.settings import OrchestratorSettings
+from haulyard_orchestrator.sources import Sources
 from haulyard_zipline import Limits
 
 MIB = 1024 * 1024
@@ -162,7 +171,7 @@ class World:
 
     async def make(self, task: Task) -> Result:
         """Do a task as an archiver does, and return its result."""
-        reader = Reader(self.store, self.origin)
+        reader, budget = Reader(self.store, self.origin), Budget(64 * MIB)
         common: dict[str, Any] = {
             "job_id": task.job_id,
             "generation": task.generation,
@@ -171,9 +180,9 @@ class World:
         }
         try:
             if isinstance(task, PrepareTask):
-                prepared = await Preparer(self.store, reader).prepare(task)
+                prepared = await Preparer(self.store, reader, budget=budget).prepare(task)
                 return PrepareDone(**common, ranges=prepared.ranges, bytes_through=prepared.bytes_through)
-            made = await PartMaker(self.store, reader, readers=4).make(task)
+            made = await PartMaker(self.store, reader, budget=budget, readers=4).make(task)
         except PartError as error:
             return failed(task, error)
         return PartDone(
@@ -242,3 +251,71 @@ class World:
     async def staged(self, job_id: str) -> list[str]:
         """Return the staging objects of a job."""
         return [each.key async for each in self.store.list_objects(self.bucket, prefix=f"staging/{job_id}/")]
+
+
+@asynccontextmanager
+async def open_world(settings: OrchestratorSettings) -> AsyncIterator[World]:
+    """Connect to real servers, as an orchestrator does when it starts.
+
+    Args:
+        settings: of an installation in which no orchestrator runs.
+    """
+    topology = Topology(settings.namespace)
+    async with AsyncExitStack() as stack:
+        store = ObjectStore(settings)
+        await store.open()
+        stack.push_async_callback(store.close)
+        for bucket in (settings.archive_bucket, settings.files_bucket):
+            await store.ensure_bucket(bucket)
+        pool = await connect_database(settings, name="test")
+        stack.push_async_callback(pool.close)
+        await migrate(pool)
+        client = await connect_broker(settings, name="test")
+        stack.push_async_callback(client.close)
+        await ensure_topology(client, topology, replicas=1)
+        redis = connect_cache(settings.redis_url.get_secret_value())
+        stack.push_async_callback(redis.aclose)
+        stream = client.jetstream(timeout=5)
+        session = origin_session(LOOPBACK)
+        stack.push_async_callback(session.close)
+        origin = Origin(session)
+        cache = JobCache(redis)
+        rules = Rules(
+            bucket=settings.archive_bucket,
+            files_bucket=settings.files_bucket,
+            limits=LIMITS,
+            retry=RetryPolicy(attempts=3, first_delay=0.001),
+            keep=timedelta(days=7),
+            store=await probe(store, settings.archive_bucket),
+            window=Window(),
+            blocks=Blocks(deflate=12 * MIB, digest=6 * MIB),
+        )
+
+        def make_jobs(**changes: Any) -> Jobs:
+            return Jobs(
+                pool=pool,
+                store=store,
+                publisher=Publisher(client),
+                stream=stream,
+                cache=cache,
+                topology=topology,
+                sources=Sources(
+                    pool, store, origin, check_url=lambda url: check_url(url, networks=LOOPBACK), lookups=8
+                ),
+                rules=replace(rules, **changes),
+            )
+
+        yield World(
+            jobs=make_jobs(),
+            rules=rules,
+            make_jobs=make_jobs,
+            pool=pool,
+            store=store,
+            origin=origin,
+            client=client,
+            stream=stream,
+            topology=topology,
+            cache=cache,
+            bucket=settings.archive_bucket,
+            files_bucket=settings.files_bucket,
+        )

@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from haulyard_archiver.memory import Budget
 from haulyard_archiver.parts import PartMaker
 from haulyard_archiver.preparing import Preparer
 from haulyard_archiver.reading import PartError
@@ -222,7 +223,7 @@ async def prepare(files: list[FoundFile], store: MemoryStore, compression: Compr
         blocks=Blocks(deflate=2_500, digest=2_500),
     )
     outcomes: dict[int, list[PreparedRange]] = defaultdict(list)
-    preparer = Preparer(store, reader_of(store))  # type: ignore[arg-type]
+    preparer = Preparer(store, reader_of(store), budget=Budget(50_000))  # type: ignore[arg-type]
     for task in tasks:
         for each in (await preparer.prepare(task)).ranges:
             outcomes[each.position].append(each)
@@ -231,7 +232,7 @@ async def prepare(files: list[FoundFile], store: MemoryStore, compression: Compr
 
 async def build(plan: Plan, store: MemoryStore, order: random.Random) -> bytes:
     """Make all parts in a random order that respects what waits for what, as the orchestrator releases them."""
-    maker = PartMaker(store, reader_of(store), readers=3)  # type: ignore[arg-type]
+    maker = PartMaker(store, reader_of(store), budget=Budget(50_000), readers=3)  # type: ignore[arg-type]
     rows: dict[int, PartRow] = {}
     known = {planned.entry: planned.file.crc32 for planned in plan.files if planned.file.crc32 is not None}
     whole: dict[int, int] = {}
@@ -353,7 +354,7 @@ async def test_a_large_file_of_known_checksum_costs_one_small_part_and_the_rest_
 
 
 async def _error(plan: Plan, store: MemoryStore) -> PartError:
-    maker = PartMaker(store, reader_of(store), readers=2)  # type: ignore[arg-type]
+    maker = PartMaker(store, reader_of(store), budget=Budget(50_000), readers=2)  # type: ignore[arg-type]
     task = next(part.task for part in plan.parts if not part.waits)
     with pytest.raises(PartError) as caught:
         await maker.make(replace(task, upload_id="u") if len(plan.parts) > 1 else task)
@@ -396,7 +397,7 @@ async def _copy_error(store: MemoryStore, data: bytes, *, known: bool = True) ->
     plan = planned([found(0, data, known=known)], store=store.profile)
     task = next(part.task for part in plan.parts if part.task.copy)
     with pytest.raises(PartError) as caught:
-        await PartMaker(store, reader_of(store), readers=2).make(replace(task, upload_id="u"))  # type: ignore[arg-type]
+        await PartMaker(store, reader_of(store), budget=Budget(50_000), readers=2).make(replace(task, upload_id="u"))  # type: ignore[arg-type]
     return caught.value
 
 

@@ -1,12 +1,12 @@
 """Our signature is the one that a library makes, whatever is signed, and on whichever day."""
 
 from datetime import UTC, datetime
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from hypothesis import given
 from hypothesis import strategies as st
 from miniopy_async.credentials.credentials import Credentials
-from miniopy_async.signer import sign_v4_s3
+from miniopy_async.signer import presign_v4, sign_v4_s3
 
 from haulyard_chassis.store_signing import UNSIGNED, Signer
 from haulyard_chassis.store_wire import path_of, query_of, url_of
@@ -59,6 +59,37 @@ def test_it_is_the_librarys(
         url = urlsplit(url_of("http://store:1", path, encoded))
         library = sign_v4_s3(method, url, region, unsigned, Credentials("access", secret), digest, now)
         assert ours["Authorization"] == headers_of(library)["Authorization"]
+
+
+@given(
+    method=st.sampled_from(["GET", "PUT"]),
+    key=st.text(st.characters(exclude_categories=["Cs"]), min_size=1),
+    query=st.dictionaries(NAMES, st.text(st.characters(exclude_categories=["Cs"])), max_size=4),
+    expires=st.integers(1, 604_800),
+    now=TIMES,
+)
+def test_a_link_is_the_librarys(method: str, key: str, query: dict[str, str], expires: int, now: datetime) -> None:
+    path = path_of("bucket", key)
+    ours = Signer("access", "secret", "eu-central-1").presigned(
+        method, "store:1", path, query, expires=expires, now=now
+    )
+    url = urlsplit(url_of("http://store:1", path, query_of(query)))
+    library = presign_v4(method, url, "eu-central-1", Credentials("access", "secret"), now, expires)
+    assert library.path == path
+    assert sorted(parse_qsl(ours, keep_blank_values=True)) == sorted(parse_qsl(library.query, keep_blank_values=True))
+
+
+def test_a_link_is_the_one_of_the_documentation() -> None:
+    """Amazon S3 API Reference, "Authenticating Requests: Using Query Parameters", the example."""
+    query = Signer("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "us-east-1").presigned(
+        "GET",
+        "examplebucket.s3.amazonaws.com",
+        "/test.txt",
+        {},
+        expires=86400,
+        now=datetime(2013, 5, 24, tzinfo=UTC),
+    )
+    assert query.endswith("&X-Amz-Signature=aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404")
 
 
 def test_it_is_the_one_of_the_documentation() -> None:

@@ -16,6 +16,7 @@ from haulyard_gateway.errors import RecordUnavailableError
 from haulyard_zipline import Entry, archive_size
 
 if TYPE_CHECKING:
+    import httpx
     from litestar import Litestar
     from litestar.testing import AsyncTestClient
 
@@ -55,7 +56,7 @@ def finish(world: World) -> None:
     world.archives.states[JOB] = BUILT
 
 
-async def get(client: Client, **headers: str) -> Any:
+async def get(client: Client | httpx.AsyncClient, **headers: str) -> Any:
     given = {name.replace("_", "-"): value for name, value in headers.items()}
     return await client.get(PATH, headers=given, follow_redirects=False)
 
@@ -152,6 +153,13 @@ async def test_the_rest_of_what_was_streamed_is_sent_from_here(client: Client, s
     assert [wanted.archive for wanted in streaming.archives.opened] == [BUILT, BUILT]
 
 
+async def test_a_job_that_the_record_has_no_longer(client: Client, streaming: World) -> None:
+    finish(streaming)
+    del streaming.archives.states[JOB]
+    assert (await get(client, range="bytes=5-", if_range='"d-1"')).status_code == 307
+    assert (await client.head(PATH, follow_redirects=False)).status_code == 404
+
+
 async def test_leading_to_the_store_needs_no_database(client: Client, streaming: World) -> None:
     finish(streaming)
     streaming.archives.broken = RecordUnavailableError("away")
@@ -171,10 +179,10 @@ async def test_what_is_not_laid_out_is_waited_for_and_then_not_ready(client: Cli
     assert answer.headers["retry-after"] == "2"
 
 
-async def test_it_is_sent_as_soon_as_it_is_laid_out(client: Client, streaming: World) -> None:
+async def test_it_is_sent_as_soon_as_it_is_laid_out(patient: httpx.AsyncClient, streaming: World) -> None:
     job = streaming.add_job()
     del streaming.archives.states[JOB]
-    asking = asyncio.create_task(get(client))
+    asking = asyncio.create_task(get(patient))
     watch = await streaming.changes.next_watch()
     streaming.archives.states[JOB] = LAID_OUT
     streaming.add_job(sequence=job.sequence + 1)
@@ -183,10 +191,12 @@ async def test_it_is_sent_as_soon_as_it_is_laid_out(client: Client, streaming: W
     assert (answer.status_code, answer.content) == (200, CONTENT[:SIZE])
 
 
-async def test_who_waits_is_led_to_the_store_when_it_is_built_meanwhile(client: Client, streaming: World) -> None:
+async def test_who_waits_is_led_to_the_store_when_it_is_built_meanwhile(
+    patient: httpx.AsyncClient, streaming: World
+) -> None:
     job = streaming.add_job()
     del streaming.archives.states[JOB]
-    asking = asyncio.create_task(get(client))
+    asking = asyncio.create_task(get(patient))
     watch = await streaming.changes.next_watch()
     finish(streaming)
     watch.change(job.sequence + 1)
@@ -276,7 +286,7 @@ async def test_a_query_that_nobody_knows_is_refused(client: Client, streaming: W
 
 
 async def test_downloads_leave_an_audit_line(
-    client: Client, streaming: World, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    client: Client, streaming: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level("INFO", logger="audit"):
         await get(client, range="bytes=5-9")

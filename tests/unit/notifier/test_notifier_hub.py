@@ -130,6 +130,29 @@ async def test_an_event_during_the_read_is_not_lost_nor_followed_by_the_older_sn
     await hub.close()
 
 
+async def test_a_newer_snapshot_of_one_client_is_told_to_the_others_before_its_event_comes() -> None:
+    world = FakeWorld()
+    hub = world.hub()
+    early = await hub.join(JOB, ALICE)
+    await told(early)
+    world.state = document(4)
+    late = await hub.join(JOB, ALICE)
+    world.deliver[JOB](event(4))
+    assert [(await told(watch)).sequence for watch in (early, late)] == [4, 4]
+    assert [await watch.next(patience=0.0) for watch in (early, late)] == [None, None]
+    await hub.close()
+
+
+async def test_without_a_state_to_read_a_finished_job_is_told_when_there_is_one() -> None:
+    world = FakeWorld()
+    world.unreadable, world.stream = 3, event(5, JobStatus.COMPLETED)
+    world.state = document(5, JobStatus.COMPLETED)
+    hub = world.hub()
+    watch = await hub.join(JOB, Admission("bob", must_own=False))
+    assert (await told(watch)).archive == ArchiveLocation(bucket="b", key="k")
+    await hub.close()
+
+
 async def test_many_clients_of_a_job_share_a_subscription_that_ends_with_the_last() -> None:
     world = FakeWorld()
     hub = world.hub()

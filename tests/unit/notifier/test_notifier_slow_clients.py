@@ -103,8 +103,9 @@ class Client:
         self.leaves = asyncio.Event()
         self.told: list[Any] = []
         self._reads = reads
-        self._first = (
-            {"type": "websocket.connect"} if kind == "websocket" else {"type": "http.request", "more_body": False}
+        self._is_socket = kind == "websocket"
+        self._first: dict[str, object] = (
+            {"type": "websocket.connect"} if self._is_socket else {"type": "http.request", "more_body": False}
         )
         self._begun = False
 

@@ -33,8 +33,6 @@ SCOPES = frozenset({JOBS_READ, JOBS_WRITE, FILES_WRITE, ADMIN})
 USER_SCOPES = SCOPES - {ADMIN}
 """What a user may who signs in without anything being said about scopes."""
 
-MIN_SECRET = 32
-"""Bytes that a secret must have at least (RFC 7518, section 3.2)."""
 
 _ALGORITHM = "HS256"
 _OUR_AUDIENCES = "haulyard:"

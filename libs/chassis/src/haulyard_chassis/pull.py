@@ -1,9 +1,9 @@
 """A pull consumer that asks for exactly as many messages as it has free slots.
 
 Nothing is fetched that cannot be worked on at once, so no message waits in a client's memory while its
-acknowledgement time runs out, and on shutdown there is nothing to lose. Several lanes are served in order: before a slot
-takes from one lane, all lanes before it were found empty. But a lane that was passed over for a while gets a message in
-between, so that urgent work delays the rest and does not starve it.
+acknowledgement time runs out, and on shutdown there is nothing to lose. Several lanes are served in order: before a
+slot takes from one lane, all lanes before it were found empty. But a lane that was passed over for a while gets a
+message in between, so that urgent work delays the rest and does not starve it.
 
 Two kinds of requests are sent: a *sweep* takes what is there now; when every lane is empty, a *poll* for one message
 waits at the broker in each lane. They have inboxes of their own, so that it is always known which requests are out.

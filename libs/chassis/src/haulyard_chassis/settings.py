@@ -12,7 +12,6 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableSourceError
 
 from haulyard_chassis.egress import LOOPBACK, Networks, parse_networks
-from haulyard_chassis.identity import MIN_SECRET
 from haulyard_chassis.source_urls import parse_hosts
 
 
@@ -92,6 +91,10 @@ class ServiceSettings(BaseSettings):
     def allowed_networks(self) -> Networks:
         """Networks that may be reached although they are not public."""
         return parse_networks(self.egress_networks) + (LOOPBACK if self.environment == "development" else ())
+
+
+MIN_SECRET = 32
+"""Bytes that a secret must have at least (RFC 7518, section 3.2)."""
 
 
 def _long_enough(secret: SecretStr) -> SecretStr:

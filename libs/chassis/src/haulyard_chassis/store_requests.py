@@ -14,8 +14,6 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
-from miniopy_async.credentials.credentials import Credentials
-from miniopy_async.signer import presign_v4
 from yarl import URL
 
 from haulyard_chassis.outgoing import Outgoing
@@ -57,10 +55,8 @@ class StoreRequests:
         self._endpoint = settings.s3_endpoint.rstrip("/")
         self._host = urlsplit(self._endpoint).netloc
         self._public_endpoint = (settings.s3_public_endpoint or settings.s3_endpoint).rstrip("/")
-        self._region = settings.s3_region
         keys = settings.s3_access_key.get_secret_value(), settings.s3_secret_key.get_secret_value()
-        self._credentials = Credentials(*keys)
-        self._signer = Signer(*keys, self._region)
+        self._signer = Signer(*keys, settings.s3_region)
         self._connections = connections
         self._session: aiohttp.ClientSession | None = None
 
@@ -211,8 +207,9 @@ class StoreRequests:
 
     def presign(self, method: str, bucket: str, key: str, *, expires: int, query: Mapping[str, str]) -> str:
         """Return a link that lets anyone do this for ``expires`` seconds."""
-        url = urlsplit(url_of(self._public_endpoint, path_of(bucket, key), query_of(query)))
-        return presign_v4(method, url, self._region, self._credentials, datetime.now(UTC), expires).geturl()
+        host, path = urlsplit(self._public_endpoint).netloc, path_of(bucket, key)
+        signed = self._signer.presigned(method, host, path, query, expires=expires, now=datetime.now(UTC))
+        return url_of(self._public_endpoint, path, signed)
 
 
 async def tried(attempt: Callable[[], Awaitable[Result]]) -> Result:

@@ -12,10 +12,13 @@ from collections.abc import Mapping
 from datetime import datetime
 from hashlib import sha256
 
+from haulyard_chassis.store_wire import query_of
+
 UNSIGNED = "UNSIGNED-PAYLOAD"
 """Stands for the digest of a body that is not known yet."""
 
 _SPACES = re.compile(" +")
+_TIME = "%Y%m%dT%H%M%SZ"
 
 
 class Signer:
@@ -41,19 +44,52 @@ class Signer:
             digest: SHA-256 of the body in hexadecimal digits, or `UNSIGNED`.
             now: the time, in UTC.
         """
-        time = now.strftime("%Y%m%dT%H%M%SZ")
+        time = now.strftime(_TIME)
         sent = {**headers, "x-amz-content-sha256": digest, "x-amz-date": time}
         ordered = sorted((name.lower(), _SPACES.sub(" ", value).strip()) for name, value in sent.items())
         names = ";".join([name for name, _ in ordered])
         lines = "".join([f"{name}:{value}\n" for name, value in ordered])
-        request = f"{method}\n{path}\n{query}\n{lines}\n{names}\n{digest}"
-        scope = f"{time[:8]}/{self._region}/s3/aws4_request"
-        to_sign = f"AWS4-HMAC-SHA256\n{time}\n{scope}\n{sha256(request.encode()).hexdigest()}"
-        signature = hmac.digest(self._key(time[:8]), to_sign.encode(), "sha256").hex()
+        signature = self._signature(f"{method}\n{path}\n{query}\n{lines}\n{names}\n{digest}", time)
         sent["Authorization"] = (
-            f"AWS4-HMAC-SHA256 Credential={self._access_key}/{scope}, SignedHeaders={names}, Signature={signature}"
+            f"AWS4-HMAC-SHA256 Credential={self._access_key}/{self._scope(time)}, SignedHeaders={names}, "
+            f"Signature={signature}"
         )
         return sent
+
+    def presigned(
+        self, method: str, host: str, path: str, query: Mapping[str, str], *, expires: int, now: datetime
+    ) -> str:
+        """Return the query, encoded, of a link that lets anyone do this for a while.
+
+        Source: Amazon S3 API Reference, "Authenticating Requests: Using Query Parameters".
+
+        Args:
+            method: in capitals.
+            host: with the port, as it is in the link.
+            path: encoded.
+            query: what else it asks for.
+            expires: seconds that the link is good for.
+            now: the time, in UTC.
+        """
+        time = now.strftime(_TIME)
+        asked = {
+            **query,
+            "X-Amz-Algorithm": "AWS4-HMAC-SHA256",
+            "X-Amz-Credential": f"{self._access_key}/{self._scope(time)}",
+            "X-Amz-Date": time,
+            "X-Amz-Expires": str(expires),
+            "X-Amz-SignedHeaders": "host",
+        }
+        encoded = query_of(asked)
+        request = f"{method}\n{path}\n{encoded}\nhost:{host}\n\nhost\n{UNSIGNED}"
+        return f"{encoded}&X-Amz-Signature={self._signature(request, time)}"
+
+    def _scope(self, time: str) -> str:
+        return f"{time[:8]}/{self._region}/s3/aws4_request"
+
+    def _signature(self, request: str, time: str) -> str:
+        to_sign = f"AWS4-HMAC-SHA256\n{time}\n{self._scope(time)}\n{sha256(request.encode()).hexdigest()}"
+        return hmac.digest(self._key(time[:8]), to_sign.encode(), "sha256").hex()
 
     def _key(self, day: str) -> bytes:
         known, key = self._day

@@ -9,6 +9,7 @@ from litestar import Litestar
 from msgspec import structs
 
 from haulyard_archiver import measures
+from haulyard_archiver.memory import Budget
 from haulyard_archiver.parts import PartMaker
 from haulyard_archiver.preparing import Preparer
 from haulyard_archiver.reading import PartError
@@ -42,10 +43,12 @@ log = get_logger(__name__)
 class _Worker:
     """Does tasks, and tells of what comes of them. Exists only while the service runs."""
 
-    def __init__(self, store: ObjectStore, origin: Origin, publisher: Publisher, *, readers: int) -> None:
+    def __init__(
+        self, store: ObjectStore, origin: Origin, publisher: Publisher, *, budget: Budget, readers: int
+    ) -> None:
         reader = Reader(store, origin)
-        self._maker = PartMaker(store, reader, readers=readers)
-        self._preparer = Preparer(store, reader)
+        self._maker = PartMaker(store, reader, budget=budget, readers=readers)
+        self._preparer = Preparer(store, reader, budget=budget)
         self._publisher = publisher
 
     async def do(self, task: Task, topology: Topology, trace: dict[str, str]) -> None:
@@ -148,7 +151,13 @@ def create_app(settings: ArchiverSettings) -> Litestar:
             client = await broker.connect()
             stack.push_async_callback(broker.stop)
             await ensure_topology(client, topology, replicas=settings.nats_replicas)
-            runtime.worker = _Worker(store, Origin(session), Publisher(client), readers=settings.archiver_readers)
+            runtime.worker = _Worker(
+                store,
+                Origin(session),
+                Publisher(client),
+                budget=Budget(settings.archiver_memory_bytes),
+                readers=settings.archiver_readers,
+            )
             await broker.start()
             yield
 

@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 
+from haulyard_archiver.memory import Budget
 from haulyard_archiver.reading import PartError, source_error
 from haulyard_chassis.sources_reading import SOURCE_ERRORS, Reader, object_range
 from haulyard_chassis.store import (
@@ -69,10 +70,12 @@ class PartMaker:
     Args:
         store: takes the archive, and copies.
         reader: reads the sources.
+        budget: memory for packed parts.
         readers: small files that are read at the same time for one packed part.
     """
 
-    def __init__(self, store: ObjectStore, reader: Reader, *, readers: int) -> None:
+    def __init__(self, store: ObjectStore, reader: Reader, *, budget: Budget, readers: int) -> None:
+        self._budget = budget
         self._store = store
         self._reader = reader
         self._readers = readers
@@ -93,7 +96,8 @@ class PartMaker:
                 return await self._stream(task, piece, entry)
         if task.size > MAX_PACKED:
             return await self._assemble(task, entries)
-        return await self._pack(task, entries)
+        async with self._budget.lend(task.size):
+            return await self._pack(task, entries)
 
     # Copies
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from isal import isal_zlib
 from msgspec import structs
 
+from haulyard_archiver.memory import Budget
 from haulyard_archiver.reading import PartError, source_error
 from haulyard_chassis.sources_reading import SOURCE_ERRORS, Reader
-from haulyard_chassis.staging import StagingWriter, staged
+from haulyard_chassis.staging import STAGED_PART, StagingWriter, staged
 from haulyard_chassis.store import ObjectStore, StoreError
 from haulyard_contracts import (
     ErrorCode,
@@ -51,9 +52,11 @@ class Preparer:
     Args:
         store: takes what is staged.
         reader: reads the sources.
+        budget: memory for what is on its way to the store.
     """
 
-    def __init__(self, store: ObjectStore, reader: Reader) -> None:
+    def __init__(self, store: ObjectStore, reader: Reader, *, budget: Budget) -> None:
+        self._budget = budget
         self._store = store
         self._reader = reader
 
@@ -66,7 +69,8 @@ class Preparer:
         if task.action is Preparation.DIGEST:
             ranges = [await self._digest(each) for each in task.ranges]
         else:
-            ranges = await self._staged(task)
+            async with self._budget.lend(2 * STAGED_PART):
+                ranges = await self._staged(task)
         return Prepared(tuple(ranges), sum(each.length for each in ranges))
 
     async def _digest(self, wanted: RangeToPrepare) -> PreparedRange:
