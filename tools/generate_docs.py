@@ -1,15 +1,19 @@
 """Writes the pages of ``docs/`` that come from the code: ``make docs``. With ``--check`` only says what is stale."""
 
 import argparse
+import json
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import msgspec
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from haulyard_archiver.settings import ArchiverSettings
+from haulyard_chassis.identity import MIN_SECRET
 from haulyard_chassis.settings import ServiceSettings
+from haulyard_gateway.app import create_app
 from haulyard_gateway.settings import GatewaySettings
 from haulyard_notifier.settings import NotifierSettings
 from haulyard_orchestrator.lifecycle import TRANSITIONS
@@ -82,7 +86,34 @@ def lifecycle() -> str:
     )
 
 
-PAGES: dict[str, Callable[[], str]] = {"configuration.md": configuration, "lifecycle.md": lifecycle}
+def openapi() -> str:
+    """Return the OpenAPI document that a gateway serves, for those who have none at hand."""
+    needed = {name: "-" for name, field in GatewaySettings.model_fields.items() if field.is_required()}
+    settings = GatewaySettings.model_validate(
+        needed
+        | {
+            "public_api_url": "https://api.example.com",
+            "public_notifier_url": "https://live.example.com",
+            "jwt_secret": "j" * MIN_SECRET,
+            "ticket_secret": "t" * MIN_SECRET,
+        }
+    )
+    document = create_app(settings).openapi_schema.to_schema()
+    # The framework keeps paths in sets: their order is another in each process.
+    document["paths"] = dict(sorted(document["paths"].items()))
+    return json.dumps(document, indent=1, ensure_ascii=False, default=_plain) + "\n"
+
+
+def _plain(value: object) -> object:
+    """Return a value of an example as the API writes it."""
+    return msgspec.to_builtins(value)
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "configuration.md": configuration,
+    "lifecycle.md": lifecycle,
+    "openapi.json": openapi,
+}
 
 
 def stale() -> Iterable[tuple[Path, str]]:

@@ -44,7 +44,7 @@ async def test_an_archive_is_fetched_side_by_side_and_named_when_it_is_whole(
     assert seen[0][0] == 0
     assert seen[-1] == (len(double.archive), len(double.archive))
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
-    assert double.links == 1
+    assert double.links_given == 1
 
 
 @pytest.mark.parametrize("connections", [1, 4])
@@ -114,7 +114,7 @@ async def test_a_link_that_expires_is_renewed(client: AsyncClient, double: Doubl
     double.store = [double.part, double.part, expire]
     path = await client.download(JOB, tmp_path, connections=3)
     assert path.read_bytes() == double.archive
-    assert double.links == 2
+    assert double.links_given == 2
 
 
 async def test_a_link_is_renewed_before_it_expires(client: AsyncClient, double: Double, tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ async def test_a_link_is_renewed_before_it_expires(client: AsyncClient, double: 
     double.link_seconds = 10  # which is as good as none
     path = await client.download(JOB, tmp_path, connections=1)
     assert path.read_bytes() == double.archive
-    assert double.links > 2
+    assert double.links_given > 2
 
 
 async def test_a_link_that_is_never_good_is_an_error(client: AsyncClient, double: Double, tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ async def test_a_link_that_is_never_good_is_an_error(client: AsyncClient, double
     double.store = [refuse] * 100
     with pytest.raises(DownloadError, match="403"):
         await client.download(JOB, tmp_path)
-    assert double.links == 2
+    assert double.links_given == 2
 
 
 async def test_bytes_of_two_archives_are_never_mixed(client: AsyncClient, double: Double, tmp_path: Path) -> None:

@@ -166,25 +166,37 @@ async def test_after_a_while_of_polling_the_better_ways_are_tried_again(
     assert ways == [Way.POLLING, Way.WEBSOCKET, Way.WEBSOCKET]
 
 
-async def test_a_ticket_that_is_no_longer_good_is_replaced_by_the_token(client: AsyncClient, double: Double) -> None:
-    shown: list[str | None] = []
+async def void(request: web.Request) -> web.StreamResponse:
+    socket = web.WebSocketResponse()
+    await socket.prepare(request)
+    await socket.close(code=4401)
+    return socket
 
-    async def tickets_are_void(request: web.Request) -> web.StreamResponse:
-        shown.append(request.headers.get("Authorization"))
-        if "ticket" not in request.query:
-            double.live = {}
-            return await double.socket(request)
-        socket = web.WebSocketResponse()
-        await socket.prepare(request)
-        await socket.close(code=4401)
-        return socket
 
-    double.live = {"socket": tickets_are_void}
+async def test_a_ticket_that_is_no_longer_good_is_replaced(client: AsyncClient, double: Double) -> None:
+    async def only_fresh_ones(request: web.Request) -> web.StreamResponse:
+        if request.query["ticket"] != "fresh":
+            return await void(request)
+        double.live = {}
+        return await double.socket(request)
+
+    double.live = {"socket": only_fresh_ones}
     told = await collected(client, await client.initiate([1]), double)
     assert [update.status for update in told] == ["queued", "processing", "completed"]
-    assert {update.via for update in told} == {Way.EVENTS}
-    assert shown == [None]
-    assert double.tokens_shown == {"events": ["Bearer token"]}
+    assert {update.via for update in told} == {Way.WEBSOCKET}
+    assert double.tokens_shown == {}
+
+
+async def test_a_server_that_gives_no_tickets_is_shown_the_token(client: AsyncClient, double: Double) -> None:
+    double.gives_links = False
+    told = await collected(client, JOB, double)
+    assert [update.via for update in told] == [Way.POLLING, Way.WEBSOCKET, Way.WEBSOCKET]
+    assert double.tokens_shown == {"socket": ["Bearer token"]}
+    double.shown = 0
+    double.live = {"socket": void}
+    told = await collected(client, JOB, double)
+    assert [update.via for update in told] == [Way.POLLING, Way.EVENTS, Way.EVENTS]
+    assert double.tokens_shown["events"] == ["Bearer token"]
 
 
 async def test_a_job_that_is_known_by_its_id_only_is_looked_up_first(client: AsyncClient, double: Double) -> None:

@@ -13,6 +13,7 @@ import pytest
 from haulyard_chassis.identity import mint_token
 from haulyard_gateway.app import create_app
 from haulyard_gateway.settings import GatewaySettings
+from integration.orchestrator.conftest import world  # noqa: F401 - a fixture
 
 Serve = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 
@@ -59,6 +60,16 @@ class Wire:
                 writer.write(data)
                 await writer.drain()
         writer.close()
+
+
+@asynccontextmanager
+async def cut(wire: Wire) -> AsyncIterator[None]:
+    """Break a wire for a while."""
+    await wire.cut()
+    try:
+        yield
+    finally:
+        await wire.connect()
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +17,9 @@ from redis.asyncio import Redis
 from haulyard_chassis.identity import mint_token
 from haulyard_chassis.job_state import JobCache
 from haulyard_chassis.store import ObjectStore
+from haulyard_chassis.uploads import upload_folder
 from haulyard_contracts import ArchiveLocation, JobRequested, JobStatus, Topology, decode
-from haulyard_gateway.sources import upload_folder
+from integration.gateway.conftest import cut
 
 if TYPE_CHECKING:
     import httpx
@@ -47,15 +47,6 @@ async def redis(infra_env: dict[str, str]) -> AsyncIterator[Redis]:
     await client.aclose()
 
 
-@asynccontextmanager
-async def cut(wire: Wire) -> AsyncIterator[None]:
-    await wire.cut()
-    try:
-        yield
-    finally:
-        await wire.connect()
-
-
 async def until(client: httpx.AsyncClient, path: str, status: int) -> httpx.Response:
     """Ask until the answer has this status: connections come back when their client tries again."""
     async with asyncio.timeout(30):
@@ -68,9 +59,18 @@ async def initiate(gateway: httpx.AsyncClient, **body: Any) -> httpx.Response:
     return await gateway.post(INITIATE, json={"file_ids": [70000, 70001], **body})
 
 
+async def cached_job(gateway: httpx.AsyncClient) -> str:
+    """Make a job whose state is in the cache; after an outage that is not asked for a moment."""
+    async with asyncio.timeout(30):
+        while "warning" in (answer := await initiate(gateway)).headers:  # noqa: ASYNC110 - nothing tells us
+            await asyncio.sleep(0.1)
+    return str(answer.json()["job_id"])
+
+
 async def test_a_job_is_in_the_broker_and_in_the_cache(
     gateway: httpx.AsyncClient, infra_env: dict[str, str], redis: Redis
 ) -> None:
+    await cached_job(gateway)
     answer = await initiate(gateway, priority=8)
     assert answer.status_code == 202, answer.text
     assert "warning" not in answer.headers
@@ -99,6 +99,7 @@ async def test_the_status_of_a_new_job_is_read_back(gateway: httpx.AsyncClient) 
 
 
 async def test_jobs_are_their_users_own(gateway: httpx.AsyncClient, settings: GatewaySettings) -> None:
+    assert settings.jwt_secret is not None
     path = f"/v1/jobs/{(await initiate(gateway)).json()['job_id']}/status"
     assert (await gateway.get(path)).status_code == 200
     bob = {"Authorization": f"Bearer {mint_token(settings.jwt_secret.get_secret_value(), 'bob')}"}
@@ -135,18 +136,37 @@ async def test_without_the_database_jobs_are_accepted_and_seen(
         assert answer.status_code == 202
         assert (await gateway.get(f"/v1/jobs/{answer.json()['job_id']}/status")).status_code == 200
         assert (await gateway.get("/v1/files/70000")).status_code == 503
-        unknown = "job_01KC8ZB0J0W8G3R5Q2T7V9X4YZ"
+        unknown = "job_01KC8ZB0J0W8G3R5Q2T7V9X4ZZ"
         assert (await gateway.get(f"/v1/jobs/{unknown}/status")).status_code == 503
     await until(gateway, f"/v1/jobs/{unknown}/status", 404)
 
 
-async def test_without_the_broker_no_job_is_accepted(gateway: httpx.AsyncClient, wires: dict[str, Wire]) -> None:
-    known = (await initiate(gateway)).json()["job_id"]
+async def test_without_the_broker_jobs_wait_in_the_record(
+    gateway: httpx.AsyncClient, wires: dict[str, Wire], infra_env: dict[str, str]
+) -> None:
+    known = await cached_job(gateway)
     async with cut(wires["nats"]):
-        answer = await initiate(gateway)
-        assert answer.status_code == 503
-        assert answer.json()["type"] == "/problems/unavailable"
-        assert int(answer.headers["retry-after"]) > 0
+        answer = await initiate(gateway, webhook_url="https://example.com/cb", compression="deflate")
+        assert answer.status_code == 202
+        assert "the broker is away" in answer.headers["warning"]
+        parked = answer.json()["job_id"]
+        database = await asyncpg.connect(infra_env["HAULYARD_POSTGRES_DSN"])
+        job = await database.fetchrow(
+            "SELECT user_id, status, total_files, webhook_url, compression FROM download_jobs WHERE id = $1", parked
+        )
+        files = await database.fetch(
+            "SELECT file_id FROM download_job_files WHERE job_id = $1 ORDER BY position", parked
+        )
+        await database.close()
+        assert job is not None
+        assert tuple(job) == ("alice", "queued", 2, "https://example.com/cb", "deflate")
+        assert [row["file_id"] for row in files] == [70000, 70001]
+        assert (await gateway.get(f"/v1/jobs/{parked}/status")).json()["status"] == "queued"
+        started = await gateway.post("/v1/download/start", json={"file_ids": [70000]})
+        assert started.status_code == 202
+        wish = await gateway.post(f"/v1/jobs/{known}/cancel")
+        assert wish.status_code == 503
+        assert int(wish.headers["retry-after"]) > 0
         assert (await gateway.get("/health/ready")).status_code == 503
         assert (await gateway.get(f"/v1/jobs/{known}/status")).status_code == 200
     await until(gateway, "/health/ready", 200)

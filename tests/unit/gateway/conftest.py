@@ -13,11 +13,13 @@ import pytest
 from litestar import Litestar
 from litestar.testing import AsyncTestClient
 
+from haulyard_chassis.dead_letters import DeadLetter, NotReplayableError, Replayed
 from haulyard_chassis.health import Health
 from haulyard_chassis.identity import mint_token
 from haulyard_chassis.job_state import StateReading
 from haulyard_chassis.limits import Decision
 from haulyard_chassis.store import ObjectInfo, ObjectNotFoundError
+from haulyard_chassis.webhook_records import WebhookDelivery, WebhookSecret
 from haulyard_contracts import FileState, FileStatus, JobDocument, JobRequested, JobStatus, Progress
 from haulyard_gateway.admission import Claim, Verdict
 from haulyard_gateway.app import create_app
@@ -25,7 +27,7 @@ from haulyard_gateway.archive_contents import ArchiveState, Awaited
 from haulyard_gateway.archive_ports import Wanted
 from haulyard_gateway.context import make_context
 from haulyard_gateway.file_validation import ObjectAt
-from haulyard_gateway.ports import AddedFile, CatalogueFile, Erasure, Ports
+from haulyard_gateway.ports import AddedFile, CatalogueFile, Erasure, InspectedJob, Ports
 from haulyard_gateway.queries import FilesWanted, JobsWanted
 from haulyard_gateway.settings import GatewaySettings
 from haulyard_gateway.validation import MAX_FILE_ID
@@ -275,6 +277,61 @@ class MemoryPersonalData:
 
 
 @dataclass
+class MemoryDeadLetters:
+    """Messages that were given up; those without a subject cannot be sent again."""
+
+    letters: dict[int, DeadLetter] = field(default_factory=dict)
+    sent: list[int] = field(default_factory=list)
+    broken: Exception | None = None
+
+    async def page(self, *, limit: int, after: int = 0, stream: str | None = None) -> list[DeadLetter]:
+        if self.broken:
+            raise self.broken
+        return [each for each in self.letters.values() if each.sequence > after and stream in (None, each.stream)][
+            :limit
+        ]
+
+    async def get(self, sequence: int) -> DeadLetter | None:
+        return self.letters.get(sequence)
+
+    async def last(self) -> int:
+        return max(self.letters, default=0)
+
+    async def replay(self, sequence: int) -> bool:
+        letter = self.letters.get(sequence)
+        if letter is None:
+            return False
+        if letter.subject is None:
+            raise NotReplayableError("the subject that the message had is not known")
+        self.sent.append(sequence)
+        return await self.drop(sequence)
+
+    async def replay_all(self, *, limit: int, until: int, after: int = 0, stream: str | None = None) -> Replayed:
+        due = [each for each in await self.page(limit=limit + 1, after=after, stream=stream) if each.sequence <= until]
+        for letter in due[:limit]:
+            await self.replay(letter.sequence)
+        last = due[limit - 1].sequence if len(due) > limit else None
+        return Replayed(replayed=len(due[:limit]), kept=0, last=last)
+
+    async def drop(self, sequence: int) -> bool:
+        return self.letters.pop(sequence, None) is not None
+
+    async def drop_all(self, *, stream: str | None = None) -> int:
+        found = await self.page(limit=len(self.letters), stream=stream)
+        return sum([await self.drop(letter.sequence) for letter in found])
+
+
+@dataclass
+class MemoryInspections:
+    """What operators may know of jobs."""
+
+    jobs: dict[str, InspectedJob] = field(default_factory=dict)
+
+    async def job(self, job_id: str) -> InspectedJob | None:
+        return self.jobs.get(job_id)
+
+
+@dataclass
 class MemoryArchives:
     """How far archives are, and what they hold."""
 
@@ -301,6 +358,42 @@ class MemoryArchives:
 
 
 @dataclass
+class MemoryWebhooks:
+    """Users' secrets and deliveries."""
+
+    found: dict[str, tuple[str, WebhookDelivery]] = field(default_factory=dict)
+    """Of each delivery the user."""
+    secrets_of: dict[str, list[WebhookSecret]] = field(default_factory=dict)
+    broken: Exception | None = None
+
+    async def deliveries(self, job_id: str, user_id: str) -> list[WebhookDelivery]:
+        self._check()
+        return [each for user, each in self.found.values() if (user, each.job_id) == (user_id, job_id)]
+
+    async def redeliver(self, delivery_id: str, user_id: str) -> WebhookDelivery | None:
+        self._check()
+        user, delivery = self.found.get(delivery_id, (None, None))
+        if delivery is None or user != user_id:
+            return None
+        return replace(delivery, status="pending", next_attempt_at=CREATED)
+
+    async def secrets(self, user_id: str) -> list[WebhookSecret]:
+        self._check()
+        made = WebhookSecret(secret="whsec_Zmlyc3Q=", created_at=CREATED, expires_at=None)
+        return self.secrets_of.setdefault(user_id, [made])
+
+    async def rotate(self, user_id: str) -> list[WebhookSecret]:
+        before, *_ = await self.secrets(user_id)
+        made = WebhookSecret(secret="whsec_c2Vjb25k", created_at=CREATED, expires_at=None)
+        self.secrets_of[user_id] = [made, replace(before, expires_at=CREATED)]
+        return self.secrets_of[user_id]
+
+    def _check(self) -> None:
+        if self.broken:
+            raise self.broken
+
+
+@dataclass
 class World:
     """All that the gateway of a test can see."""
 
@@ -310,6 +403,9 @@ class World:
     changes: MemoryChanges = field(default_factory=MemoryChanges)
     catalogue: MemoryCatalogue = field(default_factory=MemoryCatalogue)
     personal_data: MemoryPersonalData = field(default_factory=MemoryPersonalData)
+    dead_letters: MemoryDeadLetters = field(default_factory=MemoryDeadLetters)
+    inspections: MemoryInspections = field(default_factory=MemoryInspections)
+    webhooks: MemoryWebhooks = field(default_factory=MemoryWebhooks)
     store: MemoryStore = field(default_factory=MemoryStore)
     archives: MemoryArchives = field(default_factory=MemoryArchives)
 
@@ -352,6 +448,9 @@ class World:
             tombstones=self.jobs,
             catalogue=self.catalogue,
             personal_data=self.personal_data,
+            dead_letters=self.dead_letters,
+            inspections=self.inspections,
+            webhooks=self.webhooks,
             store=self.store,
             archives=self.archives,
             health=Health(required={"broker": broker_check}),

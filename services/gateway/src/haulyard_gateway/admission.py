@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from redis.asyncio import Redis
 
 from haulyard_chassis import idempotency, job_state, limits
-from haulyard_chassis.idempotency import Conflict, Fresh, Idempotency, Outcome, Replay, begin_call, outcome_of
+from haulyard_chassis.idempotency import Fresh, Idempotency, Outcome, begin_call, outcome_of
 from haulyard_chassis.job_state import job_key, store_call
 from haulyard_chassis.limits import CacheAwayError, CacheGate, ConcurrencyLimiter, Decision, RateLimiter
 from haulyard_chassis.logs import get_logger
@@ -172,6 +172,3 @@ class RedisAdmission:
             await self._gate.call(lambda: self._client.delete(job_key(document.job_id)))
         except CacheAwayError as error:
             log.warning("first state not taken back", job_id=document.job_id, error=str(error))
-
-
-__all__ = ["Admission", "Claim", "Conflict", "Fresh", "RedisAdmission", "Replay", "Verdict"]

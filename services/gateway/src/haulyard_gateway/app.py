@@ -12,12 +12,13 @@ from haulyard_chassis.app import make_app
 from haulyard_chassis.health import Health
 from haulyard_chassis.identity import Verifier
 from haulyard_chassis.jwks import make_verifier
-from haulyard_gateway import archives, files, initiating, jobs, legacy, live, status, users
+from haulyard_gateway import admin, archive_download, archives, files, initiating, jobs, legacy, live, status, users, webhooks
 from haulyard_gateway.answering import with_noted_headers
-from haulyard_gateway.auth import SCHEME, SCHEME_NAME, bearer_guard
+from haulyard_gateway.auth import SCHEME, SCHEME_NAME, TICKET_SCHEME, TICKET_SCHEME_NAME, bearer_guard
 from haulyard_gateway.connections import connect
 from haulyard_gateway.context import Context, make_context
 from haulyard_gateway.errors import DOMAIN_ERRORS
+from haulyard_gateway.methods import options
 from haulyard_gateway.pages import DOCS, PAGES
 from haulyard_gateway.ports import Ports
 from haulyard_gateway.settings import GatewaySettings
@@ -64,7 +65,7 @@ def create_app(settings: GatewaySettings, connect: Connect = connect) -> Litesta
         health=health,
         lifespan=lifespan,
         cors_origins=settings.cors_origins,
-        components=Components(security_schemes={SCHEME_NAME: SCHEME}),
+        components=Components(security_schemes={SCHEME_NAME: SCHEME, TICKET_SCHEME_NAME: TICKET_SCHEME}),
         docs=DOCS,
         metrics_enabled=settings.metrics_enabled,
         behind_tls=settings.behind_tls,
@@ -79,6 +80,7 @@ def _api(verifier: Verifier) -> Router:
     return Router(
         "/v1",
         route_handlers=[
+            options,  # before those whose methods it lists
             initiating.initiate,
             legacy.check,
             legacy.start,
@@ -87,6 +89,8 @@ def _api(verifier: Verifier) -> Router:
             status.status,
             live.live,
             archives.download,
+            archive_download.get_archive,
+            archive_download.head_archive,
             jobs.cancel,
             jobs.retry,
             jobs.delete_job,
@@ -97,6 +101,17 @@ def _api(verifier: Verifier) -> Router:
             users.export_data,
             users.erase_data,
             users.get_erasure,
+            admin.list_dead_letters,
+            admin.purge_dead_letters,
+            admin.replay_dead_letters,
+            admin.get_dead_letter,
+            admin.delete_dead_letter,
+            admin.replay_dead_letter,
+            admin.inspect_job,
+            webhooks.list_deliveries,
+            webhooks.redeliver,
+            webhooks.list_secrets,
+            webhooks.rotate_secret,
         ],
         guards=[bearer_guard(verifier)],
         middleware=[with_noted_headers],

@@ -13,11 +13,12 @@ from litestar.handlers import BaseRouteHandler
 from litestar.openapi.spec import SecurityScheme
 from litestar.types import Guard
 
-from haulyard_chassis.identity import Principal, Verifier
+from haulyard_chassis.identity import JOBS_READ, Principal, Verifier
 from haulyard_chassis.limits import Decision, limit_headers
+from haulyard_chassis.problems import ForbiddenError
 from haulyard_gateway.answering import note_headers
 from haulyard_gateway.context import Context
-from haulyard_gateway.errors import ForbiddenError, RateLimitedError
+from haulyard_gateway.errors import RateLimitedError
 from haulyard_gateway.headers import warning
 
 UserRequest = Request[str, Principal, State]
@@ -36,6 +37,17 @@ SCOPES = "scopes"
 """Of an endpoint's options: the scopes that it needs, all of them."""
 OWN_COUNT = "own_count"
 """Of an endpoint's options: it counts its requests by itself, together with what else it asks of the cache."""
+TICKET = "ticket"
+"""Of an endpoint's options: the purpose of the ticket that may come instead of a token, in a parameter of this name."""
+
+TICKET_SCHEME_NAME = "ticket"
+TICKET_SCHEME = SecurityScheme(
+    type="apiKey",
+    name=TICKET,
+    security_scheme_in="query",
+    description="A ticket for one job and one purpose, as it comes in links: for browsers, which cannot send a token"
+    " with them.",
+)
 
 
 def bearer_guard(verifier: Verifier) -> Guard:
@@ -46,10 +58,17 @@ def bearer_guard(verifier: Verifier) -> Guard:
     """
 
     async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-        principal = await verifier.verify_header(connection.headers.get("authorization"))
+        context: Context = connection.app.state.context
+        authorization = connection.headers.get("authorization")
+        ticket = connection.query_params.get(TICKET) if TICKET in handler.opt else None
+        if ticket is not None and authorization is None:
+            job_id = str(connection.path_params["job_id"])
+            user_id = context.tickets.verify(ticket, job_id, purpose=handler.opt[TICKET])
+            principal = Principal(user_id, frozenset({JOBS_READ}))
+        else:
+            principal = await verifier.verify_header(authorization)
         connection.scope["user"] = principal.user_id
         connection.scope["auth"] = principal
-        context: Context = connection.app.state.context
         if not handler.opt.get(OWN_COUNT):
             decided(connection.scope, await context.ports.admission.take(principal.user_id))
         check_scopes(principal, handler.opt)
@@ -63,7 +82,7 @@ def check_scopes(principal: Principal, options: Mapping[str, Any]) -> None:
     Raises:
         ForbiddenError
     """
-    needed = options[SCOPES]
+    needed = options.get(SCOPES, ())  # none for OPTIONS, which the framework answers
     missing = [scope for scope in needed if scope not in principal.scopes]
     if missing:
         raise ForbiddenError(

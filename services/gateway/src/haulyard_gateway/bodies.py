@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from haulyard_contracts import (
+    TERMINAL,
     Compression,
     Failure,
     FileState,
@@ -41,6 +42,8 @@ class JobAccepted(msgspec.Struct, frozen=True, kw_only=True):
     """Ask how the job is; needs the bearer token."""
     events_url: str
     """Follow the job over server-sent events; holds a ticket like ``websocket_url``."""
+    archive_url: str
+    """The archive itself, as soon as its first bytes can be had; holds a ticket that is good for nothing else."""
 
 
 class Transfer(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,6 +110,8 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
     """From the speed so far; null when the job is over, or nothing is known."""
     bytes_per_second: int | None
     transfer: Transfer
+    archive_url: str | None
+    """The archive itself, also before it is built; holds a ticket, so keep it to yourself. Null if there is none."""
 
 
 class LiveLinks(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,7 +144,7 @@ class ArchiveLink(msgspec.Struct, frozen=True, kw_only=True):
     filename: str
 
 
-def job_view(job: JobDocument) -> JobView:
+def job_view(job: JobDocument, *, archive_url: str) -> JobView:
     """Return the body that tells how a job is."""
     return JobView(
         job_id=job.job_id,
@@ -161,6 +166,7 @@ def job_view(job: JobDocument) -> JobView:
         estimated_completion=_if_known(expected_completion(job)),
         bytes_per_second=bytes_per_second(job),
         transfer=Transfer(bytes_copied=job.bytes_copied, bytes_through=job.bytes_through),
+        archive_url=archive_url if job.status not in TERMINAL or job.status is JobStatus.COMPLETED else None,
     )
 
 

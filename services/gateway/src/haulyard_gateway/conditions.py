@@ -21,7 +21,9 @@ STATUS_PARAMETERS = ("wait", "since")
 MAX_SEQUENCE = 2**53 - 1
 """The largest integer that JavaScript, and Lua in the cache, hold exactly."""
 
-_ETAGS = re.compile(r'\s*(?:W/)?"[\x21\x23-\x7e\x80-\uffff]*"(?:\s*,\s*(?:W/)?"[\x21\x23-\x7e\x80-\uffff]*")*\s*')
+_ETAGS = re.compile(
+    r'[ \t]*(?:W/)?"[\x21\x23-\x7e\x80-\uffff]*"(?:[ \t]*,[ \t]*(?:W/)?"[\x21\x23-\x7e\x80-\uffff]*")*[ \t]*'
+)
 _OURS = re.compile(r'(?:W/)?"([0-9]{1,16})"')
 _MAX_HEADER = 1_000
 

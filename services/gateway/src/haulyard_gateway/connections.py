@@ -2,20 +2,27 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from nats.js import JetStreamContext
 from redis.asyncio import Redis
 
 from haulyard_chassis.broker import PUBLISH_TIMEOUT, Publisher, connect_broker, ensure_topology
 from haulyard_chassis.database import Pool, connect_database, migrate
+from haulyard_chassis.dead_letters import DeadLetters
 from haulyard_chassis.health import Health
 from haulyard_chassis.job_state import JobCache, JobState, connect_cache
 from haulyard_chassis.logs import get_logger
+from haulyard_chassis.origin import Origin, origin_session
+from haulyard_chassis.sources_reading import Reader
 from haulyard_chassis.store import ObjectStore, StoreError, StoreUnavailableError
 from haulyard_chassis.tasks import cancel_and_wait
 from haulyard_contracts import Topology
+from haulyard_gateway.admin_records import Inspections
 from haulyard_gateway.admission import RedisAdmission
+from haulyard_gateway.archive_bytes import Archives, StreamLimits
+from haulyard_gateway.archive_checksums import CHECKSUMS_AT_ONCE
+from haulyard_gateway.archive_records import ArchiveRecords
 from haulyard_gateway.catalogue import Catalogue
 from haulyard_gateway.job_records import JobRecords
 from haulyard_gateway.personal_data import PersonalDataRecords
@@ -23,6 +30,7 @@ from haulyard_gateway.ports import Ports
 from haulyard_gateway.settings import GatewaySettings
 from haulyard_gateway.tombstones import Tombstones
 from haulyard_gateway.waiting import JobChanges
+from haulyard_gateway.webhook_access import WebhookAccess
 
 log = get_logger(__name__)
 
@@ -40,7 +48,7 @@ async def connect(settings: GatewaySettings) -> AsyncIterator[Ports]:
         pool = await connect_database(settings, name=_NAME)
         try:
             await migrate(pool)
-            async with _cache(settings) as redis, _store(settings) as store:
+            async with _cache(settings) as redis, _store(settings) as store, _archives(settings, pool) as archives:
                 stream = broker.jetstream(timeout=PUBLISH_TIMEOUT)
                 cache = JobCache(redis)
                 yield Ports(
@@ -52,7 +60,11 @@ async def connect(settings: GatewaySettings) -> AsyncIterator[Ports]:
                     tombstones=Tombstones(redis, cache),
                     catalogue=Catalogue(pool),
                     personal_data=PersonalDataRecords(pool),
+                    dead_letters=DeadLetters(stream, Publisher(broker), topology),
+                    inspections=Inspections(pool),
+                    webhooks=WebhookAccess(pool),
                     store=store,
+                    archives=archives,
                     health=_health(topology, stream, redis, pool, store, settings),
                 )
         finally:
@@ -81,6 +93,21 @@ async def _store(settings: GatewaySettings) -> AsyncIterator[ObjectStore]:
     finally:
         await cancel_and_wait(preparing)
         await store.close()
+
+
+@asynccontextmanager
+async def _archives(settings: GatewaySettings, pool: Pool) -> AsyncIterator[Archives]:
+    """The bytes of archives, over connections of their own: streams take long, and must not be in others' way."""
+    limits = StreamLimits(all=settings.archive_streams, each_user=settings.archive_streams_per_user)
+    async with AsyncExitStack() as stack:
+        store = ObjectStore(settings, connections=limits.all + CHECKSUMS_AT_ONCE)
+        await store.open()
+        stack.push_async_callback(store.close)
+        session = origin_session(settings.allowed_networks)
+        stack.push_async_callback(session.close)
+        archives = Archives(ArchiveRecords(pool), store, Reader(store, Origin(session)), limits=limits)
+        stack.push_async_callback(archives.close)
+        yield archives
 
 
 async def _prepare_bucket(store: ObjectStore, settings: GatewaySettings) -> None:

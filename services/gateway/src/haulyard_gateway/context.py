@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from litestar.di import NamedDependency
 from litestar.params import SkipValidation
 
-from haulyard_chassis.identity import Tickets
+from haulyard_chassis.identity import Purpose, Tickets
 from haulyard_contracts import Topology
 from haulyard_gateway.links import Links
 from haulyard_gateway.ports import Ports
@@ -21,6 +21,11 @@ class Context:
     topology: Topology
     links: Links
     tickets: Tickets
+
+    def archive_url(self, job_id: str, user_id: str) -> str:
+        """Return a link to a job's archive, with a ticket in it."""
+        ttl = self.settings.archive_ticket_ttl
+        return self.links.archive(job_id, self.tickets.issue(job_id, user_id, ttl_seconds=ttl, purpose=Purpose.ARCHIVE))
 
 
 def make_context(settings: GatewaySettings, ports: Ports) -> Context:

@@ -17,9 +17,9 @@ from litestar.openapi.spec import (
     Schema,
 )
 
-from haulyard_chassis.problems import MEDIA_TYPE, FieldError, Problem, ProblemError, UnauthorizedError
+from haulyard_chassis.problems import MEDIA_TYPE, FieldError, ForbiddenError, Problem, ProblemError, UnauthorizedError
 from haulyard_gateway.auth import OWN_COUNT, SCHEME_NAME, SCOPES
-from haulyard_gateway.errors import ForbiddenError, RateLimitedError
+from haulyard_gateway.errors import RateLimitedError
 
 _JSON = "application/json"
 _FIRST_ERROR = 400
@@ -29,7 +29,9 @@ HEADERS = {
     "Location": "Where to ask how what was created is.",
     "Retry-After": "Seconds after which to ask again.",
     "Cache-Control": "Who may keep it: nobody (`no-store`), or you, if you ask whether it is still true (`no-cache`).",
-    "ETag": "Names this state of the job; send it as `If-None-Match`.",
+    "ETag": "Names this state of the job, or this archive; send it as `If-None-Match`, or `If-Range`.",
+    "Accept-Ranges": "Ranges of bytes can be asked for.",
+    "Content-Range": "Which bytes these are, and of how many.",
     "Link": "`rel=next`: the next page; `rel=successor-version`: what takes this endpoint's place.",
     "Content-Disposition": "A name for the file.",
     "Deprecation": "Since when the endpoint is deprecated (RFC 9745).",
@@ -84,6 +86,8 @@ class Answer:
     description: str | None = None
     schema: Schema | None = None
     """Where the handler's type does not say it."""
+    media_type: str = _JSON
+    """Of the body that has this schema."""
 
 
 _EVERYWHERE = (
@@ -223,11 +227,11 @@ def _finish(response: OpenAPIResponse, answer: Answer | None, group: Sequence[Fa
     names = sorted({name for fault in group for name in fault.headers})
     if answer is not None:
         names = [*answer.headers, *_LIMITS]
-        if answer.example is None:
+        if answer.schema is not None:
+            response.content = {answer.media_type: OpenAPIMediaType(schema=answer.schema)}
+        elif answer.example is None:
             response.content = None
-        elif answer.schema is not None:
-            response.content = {_JSON: OpenAPIMediaType(schema=answer.schema)}
-        for media in (response.content or {}).values():
+        for media in (response.content or {}).values() if answer.example is not None else ():
             media.examples = {"example": Example(value=answer.example)}
     for name in names:
         response.headers = {

@@ -62,12 +62,12 @@ class IdempotencyKeyReusedError(ProblemError):
     title = "The idempotency key was used for another request"
 
 
-class ForbiddenError(ProblemError):
-    """The token is valid, and does not grant what this needs; the ``WWW-Authenticate`` header names the scopes."""
+class DeadLetterStaysError(ProblemError):
+    """It is not known where the message was to go; it can be seen and deleted, but not sent again."""
 
-    status = 403
-    slug = "forbidden"
-    title = "Not allowed with this token"
+    status = 409
+    slug = "not-replayable"
+    title = "The message cannot be sent again"
 
 
 class RateLimitedError(ProblemError):

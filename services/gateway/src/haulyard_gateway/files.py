@@ -9,14 +9,13 @@ from litestar.params import PathParameter
 from ulid import ULID
 
 from haulyard_chassis.logs import audit, get_logger
-from haulyard_chassis.problems import NotFoundError
+from haulyard_chassis.problems import ForbiddenError, NotFoundError
 from haulyard_chassis.store import AccessDeniedError, ObjectNotFoundError, StoreError
 from haulyard_chassis.uploads import upload_folder
 from haulyard_gateway import openapi
 from haulyard_gateway.auth import UserRequest
 from haulyard_gateway.bodies import in_seconds
 from haulyard_gateway.context import Context, Given
-from haulyard_gateway.errors import ForbiddenError
 from haulyard_gateway.file_bodies import FileBody, FileList, FilePage, UploadLink, file_body
 from haulyard_gateway.file_validation import NewFile, ObjectAt, SourceRules, parse_register
 from haulyard_gateway.headers import NO_STORE, warning

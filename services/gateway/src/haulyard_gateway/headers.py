@@ -3,9 +3,6 @@
 NO_STORE = {"Cache-Control": "no-store"}
 """For answers that hold tickets, signed links, or a state that is old the moment it is sent."""
 
-REVALIDATE = {"Cache-Control": "private, no-cache"}
-"""For answers with an ETag: whoever asked may keep them, and must ask whether they are still true."""
-
 RETRY_AFTER = 2
 """Seconds after which a client may ask again how a job is."""
 

@@ -125,7 +125,7 @@ async def accept(request: UserRequest, context: Context, wanted: Wanted, *, char
         return await _again(request, context, msgspec.structs.replace(job, job_id=verdict.outcome.job_id))
     try:
         accepted = await _hand_over(request, context, job)
-    except BrokerUnavailableError:
+    except Exception:
         await context.ports.admission.withdraw(document, wanted.claim)
         raise
     audit("job requested", user_id=job.user_id, job_id=job.job_id, files=len(job.file_ids), priority=job.priority)
@@ -231,6 +231,7 @@ def answer(context: Context, accepted: Accepted) -> Response[JobAccepted]:
         websocket_url=context.links.websocket(job.job_id, ticket),
         status_url=status_url,
         events_url=context.links.events(job.job_id, ticket),
+        archive_url=context.archive_url(job.job_id, job.user_id),
     )
     headers = {**NO_STORE, **retry_after(), "Location": status_url, **warning(*accepted.warnings)}
     return Response(body, status_code=202, headers=headers)

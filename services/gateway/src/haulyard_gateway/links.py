@@ -31,6 +31,10 @@ class Links:
         """Where files are listed."""
         return f"{self._api}/v1/files"
 
+    def dead_letters(self) -> str:
+        """Where messages that were given up are listed."""
+        return f"{self._api}/v1/admin/dead-letters"
+
     def erasure(self, erasure_id: str) -> str:
         """Where to ask how far an erasure is."""
         return f"{self._api}/v1/users/me/data/erasures/{erasure_id}"
@@ -38,6 +42,10 @@ class Links:
     def file(self, file_id: int) -> str:
         """Where to ask for a file of the catalogue."""
         return f"{self._api}/v1/files/{file_id}"
+
+    def archive(self, job_id: str, ticket: str) -> str:
+        """Where a job's archive is, before it is built and after."""
+        return f"{self._api}/v1/jobs/{job_id}/archive?ticket={quote(ticket)}"
 
     def websocket(self, job_id: str, ticket: str) -> str:
         """Where to follow a job over WebSocket: ``http`` becomes ``ws``, ``https`` becomes ``wss``."""

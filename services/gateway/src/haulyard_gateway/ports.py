@@ -8,11 +8,14 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from haulyard_chassis.dead_letters import DeadLetter, Replayed
 from haulyard_chassis.health import Health
 from haulyard_chassis.job_state import StateReading
 from haulyard_chassis.store import ObjectInfo
-from haulyard_contracts import JobDocument, JobRequested
+from haulyard_chassis.webhook_records import WebhookDelivery, WebhookSecret
+from haulyard_contracts import Compression, Failure, JobDocument, JobRequested, JobStatus, OnMissing, Phase
 from haulyard_gateway.admission import Admission
+from haulyard_gateway.archive_ports import Archives
 from haulyard_gateway.file_validation import ObjectAt, OriginAt
 from haulyard_gateway.queries import FilesWanted, JobsWanted
 
@@ -151,6 +154,95 @@ class FileCatalogue(Protocol):
         """Delete a file of the owner's; one that is gone is no error."""
 
 
+class DeadLetters(Protocol):
+    """Messages that were given up; `haulyard_chassis.dead_letters.DeadLetters`, which says more."""
+
+    async def page(self, *, limit: int, after: int = 0, stream: str | None = None) -> list[DeadLetter]:
+        """Return messages behind one, the oldest first."""
+
+    async def get(self, sequence: int) -> DeadLetter | None:
+        """Return one message."""
+
+    async def last(self) -> int:
+        """Return the sequence of the message that was given up last."""
+
+    async def replay(self, sequence: int) -> bool:
+        """Send a message again; False: it is not there."""
+
+    async def replay_all(self, *, limit: int, until: int, after: int = 0, stream: str | None = None) -> Replayed:
+        """Send messages again, from behind one up to another."""
+
+    async def drop(self, sequence: int) -> bool:
+        """Delete a message; False: it is not there."""
+
+    async def drop_all(self, *, stream: str | None = None) -> int:
+        """Delete all messages; return how many."""
+
+
+class Webhooks(Protocol):
+    """What users see and change of their webhooks; `haulyard_gateway.webhook_access.WebhookAccess`."""
+
+    async def deliveries(self, job_id: str, user_id: str) -> list[WebhookDelivery]:
+        """Return the deliveries of a user's job, the newest first."""
+
+    async def redeliver(self, delivery_id: str, user_id: str) -> WebhookDelivery | None:
+        """Have a user's delivery made again; None if there is none."""
+
+    async def secrets(self, user_id: str) -> list[WebhookSecret]:
+        """Return a user's valid secrets, the current one first."""
+
+    async def rotate(self, user_id: str) -> list[WebhookSecret]:
+        """Make a new secret current, and return the valid ones."""
+
+
+class Inspections(Protocol):
+    """What operators may know of jobs; `haulyard_gateway.admin_records.Inspections`."""
+
+    async def job(self, job_id: str) -> "InspectedJob | None":
+        """Return anybody's job."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TriedTask:
+    """A part or preparation that did not succeed at once."""
+
+    phase: Phase
+    number: int
+    status: str
+    attempts: int
+    next_attempt_at: datetime | None
+    error: Failure | None
+    """Of the last attempt that failed; None: a later one succeeded."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InspectedJob:
+    """A job with what its users do not see of it."""
+
+    job_id: str
+    user_id: str
+    status: JobStatus
+    sequence: int
+    told_sequence: int
+    generation: int
+    priority: int
+    compression: Compression
+    on_missing: OnMissing
+    created_at: datetime
+    updated_at: datetime
+    completed_at: datetime | None
+    expires_at: datetime | None
+    error: Failure | None
+    digest: str | None
+    follows: str | None
+    followers: int
+    archive_key: str | None
+    files: dict[str, int]
+    tasks: dict[Phase, dict[str, int]]
+    attempts: int
+    tried: tuple[TriedTask, ...]
+
+
 class Store(Protocol):
     """The object store; `haulyard_chassis.store.ObjectStore`."""
 
@@ -179,5 +271,9 @@ class Ports:
     tombstones: Tombstones
     catalogue: FileCatalogue
     personal_data: PersonalData
+    dead_letters: DeadLetters
+    inspections: Inspections
+    webhooks: Webhooks
     store: Store
+    archives: Archives
     health: Health

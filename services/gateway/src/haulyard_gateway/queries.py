@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlencode
 
+from haulyard_chassis.dead_letters import STREAMS
 from haulyard_chassis.problems import InvalidRequestError
 from haulyard_contracts import JobDocument, JobStatus
 from haulyard_gateway.faults import has_unsafe_characters, shown
@@ -22,12 +23,17 @@ DEFAULT_LIMIT = 20
 MAX_NAME_FILTER = 200
 """Characters of a filter by name."""
 
+LETTER_PARAMETERS = ("cursor", "limit", "stream")
+REPLAY_PARAMETERS = ("cursor", "stream")
+PURGE_PARAMETERS = ("stream",)
 JOB_PARAMETERS = ("cursor", "limit", "status", "created_after", "created_before")
 FILE_PARAMETERS = ("cursor", "limit", "name", "prefix")
 
 JOB_ID = re.compile(r"job_[0-7][0-9A-HJKMNP-TV-Z]{25}")
 """Crockford's base 32, as ULIDs are written."""
 FILE_ID = re.compile(r"[1-9][0-9]{0,15}")
+LETTER_SEQUENCE = re.compile(r"[1-9][0-9]{0,14}")
+_REPLAY_PLACE = re.compile(rf"({LETTER_SEQUENCE.pattern}) ({LETTER_SEQUENCE.pattern})")
 _JOB_PLACE = re.compile(rf"([0-9]{{1,17}}) ({JOB_ID.pattern})")
 _CURSOR = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -59,6 +65,72 @@ class FilesWanted:
     """Somewhere in the file's name, in capitals or not."""
     prefix: str | None = None
     """How the file's name begins."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LettersWanted:
+    """A page of the messages that were given up, the oldest first."""
+
+    limit: int
+    after: int = 0
+    """Sequence of the message that the page before ended with."""
+    stream: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayWanted:
+    """Messages that are to be sent again."""
+
+    after: int = 0
+    """Sequence of the message that was dealt with last."""
+    until: int | None = None
+    """Sequence of the last one that is meant; None: of the last one that there is."""
+    stream: str | None = None
+
+
+def parse_letters_wanted(query: Mapping[str, str]) -> LettersWanted:
+    """Return which messages are wanted.
+
+    Raises:
+        InvalidRequestError: a parameter is not what it should be.
+    """
+    place = _cursor(query, LETTER_SEQUENCE)
+    return LettersWanted(limit=_limit(query), after=int(place[0]) if place else 0, stream=parse_stream(query))
+
+
+def parse_replay_wanted(query: Mapping[str, str]) -> ReplayWanted:
+    """Return which messages are to be sent again.
+
+    Raises:
+        InvalidRequestError: a parameter is not what it should be.
+    """
+    place = _cursor(query, _REPLAY_PLACE)
+    stream = parse_stream(query)
+    return (
+        ReplayWanted(after=int(place[1]), until=int(place[2]), stream=stream) if place else ReplayWanted(stream=stream)
+    )
+
+
+def parse_stream(query: Mapping[str, str]) -> str | None:
+    """Return the stream that is meant, or None for all.
+
+    Raises:
+        InvalidRequestError: there is no such stream.
+    """
+    stream = query.get("stream")
+    if stream is not None and stream not in STREAMS:
+        raise bad_parameter("stream", f"{shown(stream)} is no stream; there are {', '.join(STREAMS)}.")
+    return stream
+
+
+def letter_cursor(last: int) -> str:
+    """Return the cursor of the page that follows on a message."""
+    return _wrapped(str(last))
+
+
+def replay_cursor(last: int, until: int) -> str:
+    """Return the cursor with which sending again goes on behind a message."""
+    return _wrapped(f"{last} {until}")
 
 
 def parse_jobs_wanted(query: Mapping[str, str]) -> JobsWanted:

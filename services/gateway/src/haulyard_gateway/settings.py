@@ -51,9 +51,6 @@ class GatewaySettings(ClientFacingSettings):
     max_jobs_per_user: int = Field(
         5, ge=0, le=10_000, description="Jobs that one user may have running at once; 0: as many as they like."
     )
-    idempotency_ttl: int = Field(
-        86_400, ge=1, le=7 * 86_400, description="Seconds for which an Idempotency-Key is remembered."
-    )
     max_waiting: int = Field(
         1_000,
         ge=0,
@@ -64,6 +61,32 @@ class GatewaySettings(ClientFacingSettings):
         ge=0,
         le=LONGEST_WAIT,
         description="Seconds that the deprecated /v1/download/start waits for the archive before it hands over.",
+    )
+    archive_streams: int = Field(
+        64, ge=1, le=10_000, description="Archives that one process streams at the same time; more are answered 503."
+    )
+    archive_streams_per_user: int = Field(
+        8, ge=1, le=10_000, description="Archives that one process streams for one user at the same time."
+    )
+    archive_probe_bytes: int = Field(
+        32 * 1024 * 1024,
+        ge=0,
+        description="Most bytes that are read for their checksums when an archive is asked for before it is built;"
+        " if more are unread, the archivers read them.",
+    )
+    archive_patience: float = Field(
+        3.0,
+        ge=0,
+        le=LONGEST_WAIT,
+        description="Seconds that a request for an archive waits until that is laid out and its checksums are known.",
+    )
+    archive_stall: float = Field(
+        60.0, gt=0, description="Seconds after which a client that takes nothing of its archive is cut off."
+    )
+    archive_ticket_ttl: int = Field(
+        21_600,
+        ge=1,
+        description="Seconds that a link to an archive with a ticket in it is good for; a download is resumed by it.",
     )
 
     @property

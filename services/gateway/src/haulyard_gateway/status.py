@@ -12,7 +12,7 @@ from haulyard_gateway.auth import UserRequest
 from haulyard_gateway.bodies import JobView, job_view
 from haulyard_gateway.conditions import STATUS_PARAMETERS, Known, etag, is_known, parse_known, should_wait
 from haulyard_gateway.context import Context, Given
-from haulyard_gateway.headers import REVALIDATE, retry_after
+from haulyard_gateway.headers import NO_STORE, retry_after
 from haulyard_gateway.own_jobs import own_job, warn_of
 from haulyard_gateway.reading import read_query
 from haulyard_gateway.waiting import wait_for_change
@@ -27,12 +27,12 @@ async def status(request: UserRequest, job_id: JobIdPath, context: Given) -> Res
     job, reading = await own_job(context.ports.state, job_id, request.user, at_least=known.least)
     if should_wait(job, known):
         job, reading = await _wait(request, context, job, reading, known)
-    headers = REVALIDATE | {"ETag": etag(job)} | warn_of(reading)
+    headers = NO_STORE | {"ETag": etag(job)} | warn_of(reading)
     if job.status not in TERMINAL:
         headers |= retry_after()
     if is_known(job, known):
         return Response[Any](None, status_code=304, headers=headers)
-    return Response(job_view(job), headers=headers)
+    return Response(job_view(job, archive_url=context.archive_url(job.job_id, job.user_id)), headers=headers)
 
 
 async def _wait(

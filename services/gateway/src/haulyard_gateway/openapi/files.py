@@ -3,9 +3,8 @@
 from litestar.openapi.spec import OpenAPIType, Reference, Schema
 
 from haulyard_chassis.identity import FILES_WRITE, JOBS_READ
-from haulyard_chassis.problems import InvalidRequestError
+from haulyard_chassis.problems import ForbiddenError, InvalidRequestError
 from haulyard_gateway.documented import Answer, Fault, documented, json_body, query
-from haulyard_gateway.errors import ForbiddenError
 from haulyard_gateway.file_bodies import FileBody, FilePage, UploadLink
 from haulyard_gateway.file_validation import MAX_FILES_AT_ONCE, MAX_NAME_BYTES
 from haulyard_gateway.openapi.shared import (

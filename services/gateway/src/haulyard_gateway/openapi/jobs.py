@@ -10,6 +10,7 @@ from haulyard_gateway.documented import Answer, Fault, documented, header, query
 from haulyard_gateway.errors import JobNotOverError, JobOverError, NothingToRetryError
 from haulyard_gateway.openapi.shared import (
     ACCEPTED,
+    ARCHIVE_URL,
     IDEMPOTENCY_KEY,
     JOB,
     JOBS,
@@ -63,6 +64,7 @@ STATUS = documented(
                 estimated_completion=at(4, 30),
                 bytes_per_second=11_650,
                 transfer=Transfer(bytes_copied=0, bytes_through=1_048_576),
+                archive_url=ARCHIVE_URL,
             ),
             headers=("ETag", "Retry-After", "Cache-Control", "Warning"),
         ),

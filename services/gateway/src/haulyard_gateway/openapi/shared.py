@@ -21,8 +21,10 @@ DOWNLOADS = "Downloads"
 JOBS = "Jobs"
 FILES = "Files"
 USERS = "Users"
+ADMIN = "Operators"
 
 JOB = "job_01KC8ZB0J0W8G3R5Q2T7V9X4YZ"
+ARCHIVE_URL = f"https://api.example.com/v1/jobs/{JOB}/archive?ticket=eyJhbGciOi"
 STATUS_PATH = f"/v1/jobs/{JOB}/status"
 
 
@@ -65,6 +67,7 @@ ACCEPTED = Answer(
         websocket_url=f"wss://live.example.com/ws/jobs/{JOB}?ticket=eyJhbGciOi",
         status_url=f"https://api.example.com{STATUS_PATH}",
         events_url=f"https://live.example.com/v1/jobs/{JOB}/events?ticket=eyJhbGciOi",
+        archive_url=ARCHIVE_URL,
     ),
     headers=("Location", "Retry-After", "Cache-Control", "Warning"),
 )
@@ -73,7 +76,7 @@ IDEMPOTENCY_KEY = header(
     "Idempotency-Key",
     "Names the request: when it is sent again within 24 hours, because the answer was lost, the answer is that of the"
     " first one, and there is one job. 1 to 255 visible ASCII characters; a string in quotes, or without.",
-    Schema(type=OpenAPIType.STRING, pattern="^[A-Za-z0-9_.-]{1,255}$"),
+    Schema(type=OpenAPIType.STRING, pattern=r'^("[ !#-\[\]-~]{1,255}"|[!#-+\--:<-~]{1,255})$'),
     example="8e03978e-40d5-43dd-bc93-6894a57f9324",
 )
 
