@@ -30,10 +30,16 @@ class Upload(msgspec.Struct):
 
 
 class AddedFile(msgspec.Struct):
-    """The answer to `POST /v1/files`."""
+    """A file that is to be uploaded."""
 
     file_id: int
     upload: Upload
+
+
+class AddedFiles(msgspec.Struct):
+    """The answer to `POST /v1/files` for many."""
+
+    files: list[AddedFile]
 
 
 class AcceptedJob(msgspec.Struct):
@@ -51,11 +57,18 @@ class JobFile(msgspec.Struct):
     name: str | None = None
 
 
+class Transfer(msgspec.Struct):
+    """Which way the bytes of a job went."""
+
+    bytes_through: int
+
+
 class Job(msgspec.Struct):
     """The answer to `GET /v1/jobs/{id}/status`."""
 
     status: str
     files: list[JobFile]
+    transfer: Transfer
 
 
 class ArchiveLink(msgspec.Struct):
@@ -131,9 +144,10 @@ class DemoClient:
     ) -> None:
         await self._opened.aclose()
 
-    async def add_file(self, name: str) -> AddedFile:
-        """Add a file to the catalogue, and get a link to upload it."""
-        return await self._call("POST", "/v1/files", AddedFile, {"name": name})
+    async def add_files(self, names: Sequence[str]) -> list[AddedFile]:
+        """Add files to the catalogue, at most 1,000, and get a link to upload each."""
+        body = {"files": [{"name": name} for name in names]}
+        return (await self._call("POST", "/v1/files", AddedFiles, body)).files
 
     async def upload(self, link: Upload, path: Path, size: int, on_bytes: Callable[[int], None]) -> str:
         """Send a file straight to the store; return the SHA-256 of what was sent."""

@@ -24,7 +24,6 @@ class Target:
 
     api_url: str
     token: str
-    postgres_dsn: str
     child_ended: Callable[[], Awaitable[str]]
     """Returns what to tell the user when a part of the stack ends; may never return."""
     stays: bool
@@ -48,7 +47,6 @@ async def demo_target(root: Path) -> AsyncIterator[Target]:
         yield Target(
             api_url=stack.api_url,
             token=stack.token(_USER),
-            postgres_dsn=stack.environment["HAULYARD_POSTGRES_DSN"],
             child_ended=stack.child_ended,
             stays=False,
         )
@@ -65,7 +63,6 @@ async def _running_target(root: Path, state: StackState) -> Target:
         return Target(
             api_url=environment["HAULYARD_PUBLIC_API_URL"],
             token=mint_token(environment["HAULYARD_JWT_SECRET"], _USER),
-            postgres_dsn=environment["HAULYARD_POSTGRES_DSN"],
             child_ended=_never,
             stays=True,
         )
