@@ -27,7 +27,7 @@ from haulyard_gateway.archive_contents import ArchiveState, Awaited
 from haulyard_gateway.archive_ports import Wanted
 from haulyard_gateway.context import make_context
 from haulyard_gateway.file_validation import ObjectAt
-from haulyard_gateway.ports import AddedFile, CatalogueFile, Erasure, InspectedJob, Ports
+from haulyard_gateway.ports import AddedFile, CatalogueFile, Erasure, InspectedJob, ListedJob, Ports
 from haulyard_gateway.queries import FilesWanted, JobsWanted
 from haulyard_gateway.settings import GatewaySettings
 from haulyard_gateway.validation import MAX_FILE_ID
@@ -75,14 +75,14 @@ class MemoryJobs:
         document = self.documents.get(job_id)
         return StateReading(None if job_id in self.deleted else document, self.away)
 
-    async def page(self, user_id: str, wanted: JobsWanted) -> list[JobDocument]:
+    async def page(self, user_id: str, wanted: JobsWanted) -> list[ListedJob]:
         if self.record_broken:
             raise self.record_broken
         self.wanted = wanted
         own = [job for job in self.documents.values() if job.user_id == user_id]
         newest = sorted(own, key=lambda job: (job.created_at, job.job_id), reverse=True)
         later = [job for job in newest if wanted.before is None or (job.created_at, job.job_id) < wanted.before]
-        return later[: wanted.limit + 1]
+        return [ListedJob(job, len(job.failed_files)) for job in later[: wanted.limit + 1]]
 
     async def webhook_of(self, job_id: str) -> str | None:
         if self.record_broken:

@@ -100,6 +100,13 @@ def test_whose_objects_are_whose(bucket: str, key: str, allowed: bool) -> None: 
     assert may_register("alice", bucket, key, buckets={"a"}) is allowed
 
 
+async def test_a_list_sees_which_uploads_have_arrived(client: Client, world: World) -> None:
+    added = [(await client.post("/v1/files", json={"name": name})).json() for name in ("a.txt", "b.txt")]
+    world.store.put("haulyard-files", added[0]["source"].removeprefix("s3://haulyard-files/"), size=3)
+    listed = {file["name"]: file["status"] for file in (await client.get("/v1/files")).json()["files"]}
+    assert listed == {"a.txt": "available", "b.txt": "pending"}
+
+
 async def test_a_store_that_is_away_does_not_hide_a_pending_file(client: Client, world: World) -> None:
     file_id = (await client.post("/v1/files", json={"name": "a"})).json()["file_id"]
     for broken in (StoreUnavailableError("503"), StoreRefusedError("400")):

@@ -49,6 +49,17 @@ API = [
     ("GET", "/v1/users/me/data", {"200", "503"}),
     ("DELETE", "/v1/users/me/data", {"202", "503"}),
     ("GET", f"/v1/users/me/data/erasures/{JOB}", {"200", "404", "503"}),
+    ("GET", f"/v1/jobs/{JOB}/deliveries", {"200", "404", "503"}),
+    ("POST", f"/v1/deliveries/{JOB}/redeliver", {"202", "404", "503"}),
+    ("GET", "/v1/webhooks/secrets", {"200", "503"}),
+    ("POST", "/v1/webhooks/secrets/rotate", {"200", "503"}),
+    ("GET", "/v1/admin/dead-letters", {"200", "400", "503"}),
+    ("DELETE", "/v1/admin/dead-letters", {"200", "400", "503"}),
+    ("POST", "/v1/admin/dead-letters/replay", {"200", "400", "503"}),
+    ("GET", "/v1/admin/dead-letters/7", {"200", "404", "503"}),
+    ("DELETE", "/v1/admin/dead-letters/7", {"204", "404", "503"}),
+    ("POST", "/v1/admin/dead-letters/7/replay", {"200", "404", "409", "503"}),
+    ("GET", f"/v1/admin/jobs/{JOB}", {"200", "404", "503"}),
 ]
 """Every endpoint, and what it may answer beyond what each may: 401, 403, 429, 500."""
 
@@ -219,7 +230,8 @@ async def test_openapi_names_every_answer(client: Client) -> None:
     assert len(operations) == len(API)
     for method, path, statuses in API:
         template = path.replace("erasures/" + JOB, "erasures/{erasure_id}")
-        template = template.replace(JOB, "{job_id}").replace("70000", "{file_id}")
+        template = template.replace("/deliveries/" + JOB, "/deliveries/{delivery_id}")
+        template = template.replace(JOB, "{job_id}").replace("70000", "{file_id}").replace("/7", "/{sequence}")
         operation = operations[method, template]
         assert SCOPES.issuperset(operation["security"][0]["bearer"])
         assert operation["security"][1:] == ([{"ticket": []}] if path.endswith("/archive") else [])

@@ -12,7 +12,19 @@ from haulyard_chassis.app import make_app
 from haulyard_chassis.health import Health
 from haulyard_chassis.identity import Verifier
 from haulyard_chassis.jwks import make_verifier
-from haulyard_gateway import admin, archive_download, archives, files, initiating, jobs, legacy, live, status, users, webhooks
+from haulyard_gateway import (
+    admin,
+    archive_download,
+    archives,
+    files,
+    initiating,
+    jobs,
+    legacy,
+    live,
+    status,
+    users,
+    webhooks,
+)
 from haulyard_gateway.answering import with_noted_headers
 from haulyard_gateway.auth import SCHEME, SCHEME_NAME, TICKET_SCHEME, TICKET_SCHEME_NAME, bearer_guard
 from haulyard_gateway.connections import connect

@@ -16,6 +16,7 @@ from haulyard_contracts import (
     Progress,
 )
 from haulyard_gateway.estimates import bytes_per_second, expected_completion
+from haulyard_gateway.ports import ListedJob
 
 
 def in_seconds(moment: datetime) -> datetime:
@@ -66,6 +67,8 @@ class JobSummary(msgspec.Struct, frozen=True, kw_only=True):
     completed_at: datetime | None
     expires_at: datetime | None
     error: Failure | None
+    failed_files: int
+    """How many could not be archived."""
     priority: int
     filename: str
     size_bytes: int | None
@@ -170,8 +173,9 @@ def job_view(job: JobDocument, *, archive_url: str) -> JobView:
     )
 
 
-def job_summary(job: JobDocument, *, status_url: str) -> JobSummary:
+def job_summary(listed: ListedJob, *, status_url: str) -> JobSummary:
     """Return the item of a list that is a job."""
+    job = listed.document
     return JobSummary(
         job_id=job.job_id,
         status=job.status,
@@ -181,6 +185,7 @@ def job_summary(job: JobDocument, *, status_url: str) -> JobSummary:
         completed_at=_if_known(job.completed_at),
         expires_at=_if_known(job.expires_at),
         error=job.error,
+        failed_files=listed.failed_files,
         priority=job.priority,
         filename=job.filename,
         size_bytes=job.size_bytes,

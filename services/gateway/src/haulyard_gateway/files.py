@@ -1,5 +1,6 @@
 """The endpoints of files: add what is in the store, at an origin or yet to be uploaded; list, see and delete files."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
@@ -27,6 +28,9 @@ from haulyard_gateway.validation import MAX_FILE_ID
 
 log = get_logger(__name__)
 
+_LOOKS = 16
+"""Uploads of a page that are looked for at the same time."""
+
 FileIdPath = Annotated[str, PathParameter(description="The file's id: an integer.")]
 
 
@@ -48,7 +52,7 @@ async def list_files(request: UserRequest, context: Given) -> Response[FilePage]
     query = read_query(request, FILE_PARAMETERS)
     wanted = parse_files_wanted(query)
     found = await context.ports.catalogue.page(request.user, wanted)
-    page = found[: wanted.limit]
+    page = await _refresh_awaited(context.ports, found[: wanted.limit])
     cursor = file_cursor(page[-1].file_id) if len(found) > wanted.limit else None
     body = FilePage(files=tuple(file_body(file) for file in page), next_cursor=cursor)
     return Response(body, headers=NO_STORE | link_to_next(context.links.files(), query, cursor))
@@ -114,6 +118,23 @@ async def _refresh(ports: Ports, file: CatalogueFile) -> CatalogueFile:
     if completed is None:
         raise NotFoundError("You have no file with this id.")
     return completed
+
+
+async def _refresh_awaited(ports: Ports, page: Sequence[CatalogueFile]) -> list[CatalogueFile]:
+    """See which of the uploads that are awaited have arrived; while the store is away they stay awaited."""
+    slots = asyncio.Semaphore(_LOOKS)
+
+    async def one(file: CatalogueFile) -> CatalogueFile:
+        if not file.is_awaited:
+            return file
+        async with slots:
+            try:
+                return await _refresh(ports, file)
+            except (StoreError, NotFoundError) as error:
+                log.warning("upload not checked", file_id=file.file_id, error=str(error))
+                return file
+
+    return list(await asyncio.gather(*(one(file) for file in page)))
 
 
 async def _add(user_id: str, wanted: Sequence[NewFile], context: Context) -> list[FileBody]:

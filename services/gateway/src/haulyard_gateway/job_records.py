@@ -20,21 +20,25 @@ from haulyard_contracts import (
     Progress,
 )
 from haulyard_gateway.errors import RecordUnavailableError
+from haulyard_gateway.ports import ListedJob
 from haulyard_gateway.queries import JobsWanted
 
 _ACQUIRE_TIMEOUT = 5.0
 _STATEMENT_TIMEOUT = 5.0
 
-# A walk along the index (user_id, created_at, id), from where the page before ended.
-PAGE = """
+# A walk along the index (user_id, created_at, id), from where the page before ended; or along the one that begins with
+# (user_id, status), which one statement for both could not count on.
+_PAGE = """
 SELECT id, user_id, status, sequence, total_files, completed_files, failed_files, bytes_total, bytes_done, created_at,
        updated_at, completed_at, expires_at, priority, filename, error_code, error_message, size_bytes, compression,
        on_missing, retry_of, bytes_copied, bytes_through
 FROM download_jobs
-WHERE user_id = $1 AND (created_at, id) < ($2, $3) AND created_at >= $4 AND ($5::text IS NULL OR status = $5)
+WHERE user_id = $1 AND (created_at, id) < ($2, $3) AND created_at >= $4 {}
 ORDER BY created_at DESC, id DESC
-LIMIT $6
+LIMIT $5
 """
+PAGE = _PAGE.format("")
+PAGE_OF_STATUS = _PAGE.format("AND status = $6")
 
 _WEBHOOK = "SELECT webhook_url FROM download_jobs WHERE id = $1"
 
@@ -74,23 +78,23 @@ class JobRecords:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def page(self, user_id: str, wanted: JobsWanted) -> list[JobDocument]:
-        """Return one job more than the page has, if there are more; without their files."""
+    async def page(self, user_id: str, wanted: JobsWanted) -> list[ListedJob]:
+        """Return one job more than the page has, if there are more."""
         created, job_id = wanted.before or (_LATEST, "")
         if wanted.created_before is not None and wanted.created_before < created:
             created, job_id = wanted.created_before, ""
         async with record(self._pool) as connection:
             rows = await connection.fetch(
-                PAGE,
+                PAGE if wanted.status is None else PAGE_OF_STATUS,
                 user_id,
                 created,
                 job_id,
                 wanted.created_after or _EARLIEST,
-                wanted.status,
                 wanted.limit + 1,
+                *(() if wanted.status is None else (wanted.status,)),
                 timeout=_STATEMENT_TIMEOUT,
             )
-        return [_document(row) for row in rows]
+        return [ListedJob(_document(row), row["failed_files"]) for row in rows]
 
     async def webhook_of(self, job_id: str) -> str | None:
         """Return a job's webhook."""

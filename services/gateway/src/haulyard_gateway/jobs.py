@@ -31,11 +31,13 @@ async def list_jobs(request: UserRequest, context: Given) -> Response[JobPage]:
     wanted = parse_jobs_wanted(query)
     found = await context.ports.records.page(request.user, wanted)
     page = found[: wanted.limit]
-    deleted = await context.ports.tombstones.among([job.job_id for job in page])
-    cursor = job_cursor(page[-1]) if len(found) > wanted.limit else None
+    deleted = await context.ports.tombstones.among([job.document.job_id for job in page])
+    cursor = job_cursor(page[-1].document) if len(found) > wanted.limit else None
     body = JobPage(
         jobs=tuple(
-            job_summary(job, status_url=context.links.status(job.job_id)) for job in page if job.job_id not in deleted
+            job_summary(job, status_url=context.links.status(job.document.job_id))
+            for job in page
+            if job.document.job_id not in deleted
         ),
         next_cursor=cursor,
     )

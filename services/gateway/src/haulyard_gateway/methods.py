@@ -1,7 +1,12 @@
 """``OPTIONS`` of the paths that have several endpoints: the framework would list the methods of only one of them."""
 
+import re
+
 from litestar import HttpMethod, Request, Response, route
 from litestar.datastructures import State
+
+_TYPE = re.compile(":[a-z]+(?=})")
+"""Of a parameter in a path: the template of a request has only its name."""
 
 
 @route(
@@ -20,5 +25,11 @@ from litestar.datastructures import State
 )
 def options(request: Request[str, object, State]) -> Response[None]:
     """Tell which methods there are; preflight requests of browsers are answered before they come here."""
-    methods = request.app.route_handler_method_map[request.scope["path_template"]]
+    template = request.scope["path_template"]
+    methods = {
+        method
+        for path, found in request.app.route_handler_method_map.items()
+        if _TYPE.sub("", path) == template
+        for method in found
+    }
     return Response(None, headers={"Allow": ", ".join(sorted(methods))})

@@ -50,11 +50,21 @@ class Changes(Protocol):
         """Hear of the changes of a job from now on; None if too many are waiting already."""
 
 
+@dataclass(frozen=True, slots=True)
+class ListedJob:
+    """A job as lists have it."""
+
+    document: JobDocument
+    """Without its files."""
+    failed_files: int
+    """How many of them could not be archived."""
+
+
 class JobRecords(Protocol):
     """The record of jobs; `haulyard_gateway.job_records.JobRecords`."""
 
-    async def page(self, user_id: str, wanted: JobsWanted) -> list[JobDocument]:
-        """Return one job more than the page has, if there are more; without their files."""
+    async def page(self, user_id: str, wanted: JobsWanted) -> list[ListedJob]:
+        """Return one job more than the page has, if there are more."""
 
     async def webhook_of(self, job_id: str) -> str | None:
         """Return a job's webhook."""

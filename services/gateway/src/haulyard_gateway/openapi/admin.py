@@ -77,7 +77,7 @@ GET_DEAD_LETTER = documented(
 REPLAY_DEAD_LETTER = documented(
     operation_id="replayDeadLetter",
     summary="Send a message that was given up again",
-    description="As it was, to where it was; sent twice, it goes once. A job that was told failed stays failed: retry it"
+    description="As it was, to where it was; sent twice, it goes once. A job that has failed stays failed: retry that"
     " instead.",
     tag=ADMIN,
     path=f"{_PATH}/7/replay",

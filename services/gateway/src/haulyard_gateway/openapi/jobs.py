@@ -115,6 +115,7 @@ LIST_JOBS = documented(
                         completed_at=None,
                         expires_at=None,
                         error=None,
+                        failed_files=0,
                         priority=5,
                         filename=f"download_{JOB}.zip",
                         size_bytes=None,
