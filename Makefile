@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PKGS   := libs/contracts libs/zipline libs/chassis services/gateway services/orchestrator services/archiver services/notifier clients/python devstack
 READY  := $(VENV)/.ready
-SRC    := libs services clients/python devstack tests tools bench
+SRC    := libs services clients/python devstack tests tools bench examples
 
 # The page: built where Node is new enough; without it everything else works, and / says what is missing.
 NODE    := $(shell node -e 'const [a, b] = process.versions.node.split("."); process.exit(+a > 20 || (+a == 20 && +b >= 19) ? 0 : 1)' 2>/dev/null && command -v npm)
@@ -13,7 +13,7 @@ PAGE    := services/gateway/src/haulyard_gateway/static/index.html
 WEB_SRC := $(shell find web clients/react -type f -not -path '*/node_modules/*' -not -path '*/dist/*' -not -path '*/test/*')
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up down status web test test-unit test-integration test-e2e test-web check docs bench fmt lock clean
+.PHONY: help install demo up down status web test test-unit test-integration test-e2e test-web check docs bench chaos fmt lock clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -85,7 +85,7 @@ endif
 check: $(READY) ## Lint, types, architecture, stale generated files
 	@$(BIN)/ruff format --check $(SRC)
 	@$(BIN)/ruff check $(SRC)
-	@$(BIN)/mypy $(PKGS:%=%/src) tests tools bench
+	@$(BIN)/mypy $(PKGS:%=%/src) tests tools bench examples
 	@$(BIN)/lint-imports
 	@$(BIN)/python tools/generate_docs.py --check
 
@@ -94,6 +94,9 @@ docs: $(READY) ## Write the pages of docs/ that come from the code
 
 bench: $(READY) ## Measure speed and memory beside what the store itself does; writes bench/results/
 	@$(BIN)/python bench/bench.py
+
+chaos: $(READY) ## Kill processes and servers under a thousand jobs, then audit (CHAOS="--jobs 200 --seed 7")
+	@PYTHONPATH=tests $(BIN)/python -m chaos.run $(CHAOS)
 
 fmt: $(READY) ## Format the code
 	@$(BIN)/ruff check --fix --quiet $(SRC) || true

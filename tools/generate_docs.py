@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import msgspec
+from asyncapi_document import asyncapi_document
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from haulyard_archiver.settings import ArchiverSettings
-from haulyard_chassis.identity import MIN_SECRET
-from haulyard_chassis.settings import ServiceSettings
+from haulyard_chassis.settings import MIN_SECRET, ServiceSettings
 from haulyard_gateway.app import create_app
 from haulyard_gateway.settings import GatewaySettings
 from haulyard_notifier.settings import NotifierSettings
@@ -113,6 +113,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "configuration.md": configuration,
     "lifecycle.md": lifecycle,
     "openapi.json": openapi,
+    "asyncapi.json": asyncapi_document,
 }
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import msgspec
+import nats.js.errors
 
 from haulyard_contracts import (
     TERMINAL,
@@ -106,6 +107,8 @@ class Hands:
     answers: list[Answer] = field(default_factory=list)
     causes: dict[str, set[Cause]] = field(default_factory=dict)
     """What was done since it was looked last."""
+    is_serial: bool = True
+    """Whether one thing happens after the other."""
 
     @classmethod
     async def ready(cls, world: World) -> "Hands":
@@ -124,13 +127,26 @@ class Hands:
             sources.append(Source(kind, file_id, await world.key_of(file_id)))
         return cls(world, sources, contents)
 
-    async def begin(self) -> None:
+    async def begin(self, *, is_serial: bool) -> None:
         """Start an example as if nothing had ever happened."""
-        self.jobs, self.held, self.answers, self.causes = [], [], [], {}
+        if self.jobs:  # the one before has failed
+            await self._wipe()
+        self.jobs, self.held, self.answers, self.causes, self.is_serial = [], [], [], {}, is_serial
         for place, source in enumerate(self.sources):
             if source.version != 0:
                 await self.put_source(place, 0)
             await self._forget_facts(source)
+
+    async def _wipe(self) -> None:
+        """Delete all that jobs have left."""
+        world = self.world
+        await world.pool.execute("TRUNCATE download_jobs, download_job_files, download_job_parts, archives")
+        for spec in world.topology.streams:
+            await world.stream.purge_stream(spec.name)
+        for upload in await world.store.pending_uploads(world.bucket):
+            await world.store.abort_upload(world.bucket, upload.key, upload_id=upload.upload_id)
+        keys = [each.key async for each in world.store.list_objects(world.bucket, prefix="")]
+        await world.store.delete_all(world.bucket, keys)
 
     async def _forget_facts(self, source: Source) -> None:
         """Let the catalogue know of an object what a kind of file says, and no more."""
@@ -307,8 +323,12 @@ class Hands:
             return None
         if pick % count >= len(subjects):
             return self.held[pick % count - len(subjects)]
-        message = await self.world.stream.get_last_msg(self.world.topology.tasks.name, subjects[pick % count])
-        return decode(message.data or b"", Task)
+        try:
+            message = await self.world.stream.get_last_msg(self.world.topology.tasks.name, subjects[pick % count])
+        except nats.js.errors.NotFoundError:  # taken meanwhile
+            return None
+        task: Task = decode(message.data or b"", Task)
+        return task
 
     async def make(self, task: Task) -> Answer:
         """Do a task."""
@@ -323,7 +343,7 @@ class Hands:
         if entry is not None:
             column = "position" if isinstance(task, PrepareTask) else "entry"
             file_id = await self.world.pool.fetchval(
-                f"SELECT file_id FROM download_job_files WHERE job_id = $1 AND {column} = $2",  # noqa: S608 - see above
+                f"SELECT file_id FROM download_job_files WHERE job_id = $1 AND {column} = $2",
                 task.job_id,
                 entry,
             )
@@ -358,6 +378,21 @@ class Hands:
         answer.is_delivered = True
         self._note(answer.result.job_id, Cause.WORK)
         await self.world.report(answer.result)
+        if isinstance(answer.result, PartFailed):
+            await self._check_attempts(answer.result)
+
+    async def _check_attempts(self, result: PartFailed) -> None:
+        """A task that failed is not waited for any more in this attempt, and has not too many."""
+        row = await self.world.pool.fetchrow(
+            "SELECT part.status, part.attempts, part.generation FROM download_job_parts part"
+            " JOIN download_jobs job ON job.id = part.job_id AND job.status = 'processing'"
+            " WHERE part.job_id = $1 AND part.phase = $2 AND part.number = $3",
+            result.job_id,
+            result.phase,
+            result.number,
+        )
+        if row is not None and row["status"] != "done" and row["generation"] == result.generation:
+            assert result.attempt < row["attempts"] <= ATTEMPTS
 
     # What is seen
 
@@ -383,6 +418,27 @@ class Hands:
         assert set(seen) == {job.request.job_id for job in self.jobs if not job.is_deleted}
         await self._check_builders()
         await self._check_store()
+        if self.is_serial:
+            await self._check_order(seen)
+
+    async def _check_order(self, seen: dict[str, Seen]) -> None:
+        """Nobody waits for a job that is over, and no archiver is given what is void.
+
+        When things happen at once, either may be for a moment: the next step, or the reconciler, repairs it.
+        """
+        for job_id, job in seen.items():
+            if job.follows is not None and job.status is JobStatus.PROCESSING:
+                leader = seen.get(job.follows)
+                assert leader is not None, f"{job_id} waits for {job.follows}, which is gone"
+                assert (leader.status, leader.follows) == (JobStatus.PROCESSING, None), f"{job_id} waits for {leader}"
+                assert leader.digest == job.digest
+        for subject in await self.lanes():
+            job_id, generation = subject.split(".")[-3:-1]
+            assert job_id in seen, f"{subject} is a task of no job"
+            if seen[job_id].status is JobStatus.PROCESSING:
+                assert int(generation) == seen[job_id].generation, f"{subject} is a task of an older plan"
+            else:  # one that was done, and is delivered again
+                assert seen[job_id].status in (JobStatus.COMPLETED, JobStatus.EXPIRED), subject
 
     async def _seen(self) -> dict[str, Seen]:
         rows = await self.world.pool.fetch(
@@ -491,7 +547,7 @@ class Hands:
         await self.drop_archives()
         assert [each.key async for each in world.store.list_objects(world.bucket, prefix="")] == []
         for table in ("download_jobs", "download_job_files", "download_job_parts", "archives"):
-            assert await world.pool.fetchval(f"SELECT count(*) FROM {table}") == 0  # noqa: S608 - see above
+            assert await world.pool.fetchval(f"SELECT count(*) FROM {table}") == 0
         info = await world.stream.stream_info(world.topology.events.name)
         assert info.state.messages == 0
 

@@ -135,6 +135,22 @@ async def test_a_refused_request_leaves_no_key_and_no_job(
         assert answer.status_code == 202
 
 
+async def test_of_a_job_that_nobody_took_nothing_is_left(
+    settings: GatewaySettings, serving: Serve, as_user: dict[str, str], user: str, wires: dict[str, Wire]
+) -> None:
+    key = as_user | {"Idempotency-Key": "lost"}
+    async with serving(limited(settings, max_jobs_per_user=1)) as client:
+        async with cut(wires["nats"]), cut(wires["postgres"]):
+            assert (await client.post(INITIATE, json=BODY, headers=key)).status_code == 503
+        async with Redis.from_url(settings.redis_url.get_secret_value()) as redis:
+            assert await redis.zcard(active_jobs_key(user)) == 0
+        async with asyncio.timeout(30):
+            while (answer := await client.post(INITIATE, json=BODY, headers=key)).status_code != 202:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        path = f"/v1/jobs/{answer.json()['job_id']}/status"
+        assert (await client.get(path, headers=as_user)).status_code == 200
+
+
 async def test_a_burst_is_served_and_what_is_beyond_it_refused(
     settings: GatewaySettings, serving: Serve, as_user: dict[str, str]
 ) -> None:

@@ -10,9 +10,12 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
+import msgspec
 import pytest
+from redis.asyncio import Redis
 
 from haulyard_chassis.identity import mint_token
+from haulyard_chassis.job_state import JobCache, load_document
 from haulyard_chassis.store import ObjectNotFoundError, ObjectStore
 from haulyard_gateway.catalogue import LIST
 from haulyard_gateway.job_records import PAGE
@@ -132,7 +135,7 @@ async def test_lists_walk_along_an_index(database: Any, user: str) -> None:
         user,
     )
     await database.execute("ANALYZE download_jobs, files")
-    plan = await explained(database, PAGE, f"{user}-1", NOW, "", NOW - timedelta(days=1), None, 21)
+    plan = await explained(database, PAGE, f"{user}-1", NOW, "", NOW - timedelta(days=1), 21)
     assert "download_jobs_of_user" in plan
     assert '"Sort"' not in plan
     assert "Seq Scan" not in plan
@@ -141,8 +144,8 @@ async def test_lists_walk_along_an_index(database: Any, user: str) -> None:
     assert "Seq Scan" not in plan
 
 
-async def test_a_deleted_job_is_in_no_list(
-    gateway: httpx.AsyncClient, database: Any, user: str, as_user: dict[str, str]
+async def test_a_deleted_job_is_in_no_list_and_no_late_state_brings_it_back(
+    gateway: httpx.AsyncClient, database: Any, user: str, as_user: dict[str, str], settings: GatewaySettings
 ) -> None:
     ids = await add_jobs(database, user, 3)
     path = f"/v1/jobs/{ids[1]}"
@@ -150,6 +153,12 @@ async def test_a_deleted_job_is_in_no_list(
     assert (await gateway.delete(path, headers=as_user)).status_code == 202
     assert (await gateway.get(f"{path}/status", headers=as_user)).status_code == 404
     assert (await gateway.delete(path, headers=as_user)).status_code == 404
+    async with Redis.from_url(settings.redis_url.get_secret_value()) as redis:
+        cache, late = JobCache(redis), await load_document(database, ids[1])
+        assert late is not None
+        await cache.put(msgspec.structs.replace(late, sequence=late.sequence + 5))
+        assert user not in repr(await redis.hgetall(f"job:{ids[1]}"))
+    assert (await gateway.get(f"{path}/status", headers=as_user)).status_code == 404
     left = (await gateway.get("/v1/jobs", headers=as_user)).json()["jobs"]
     assert [job["job_id"] for job in left] == [ids[2], ids[0]]
 

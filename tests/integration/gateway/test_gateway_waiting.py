@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ import pytest
 from redis.asyncio import Redis
 
 from haulyard_chassis.broker import Publisher, connect_broker
+from haulyard_chassis.idempotency import derived_job_id, fingerprint
 from haulyard_chassis.identity import mint_token
 from haulyard_chassis.job_state import JobCache
 from haulyard_contracts import (
@@ -190,12 +192,12 @@ async def test_start_answers_with_the_archive_when_it_is_there(
     settings: GatewaySettings, orchestrator: Orchestrator
 ) -> None:
     async with served(settings) as (client, changes):
-        started = asyncio.create_task(client.post("/v1/download/start", json={"file_id": 70000}))
+        body, key = {"file_id": 70000}, secrets.token_hex(8)
+        # With a key, the job's id can be told beforehand.
+        job_id = derived_job_id("alice", key, fingerprint("start", body), datetime.now(UTC))
+        headers = {"Idempotency-Key": key}
+        started = asyncio.create_task(client.post("/v1/download/start", json=body, headers=headers))
         await until_waiting(changes, 1)
-        async with Redis.from_url(settings.redis_url.get_secret_value()) as redis:
-            keys = [key.decode() async for key in redis.scan_iter("job:*", count=1000)]
-            states = [(await redis.hget(key, "created_at"), key) for key in keys]
-        job_id = max(states)[1].removeprefix("job:")
         await orchestrator.change(job_id, status=JobStatus.PROCESSING)
         archive = ArchiveLocation(bucket=settings.archive_bucket, key="x.zip")
         await orchestrator.change(job_id, status=JobStatus.COMPLETED, archive=archive, size_bytes=22)

@@ -1,7 +1,10 @@
 """A notifier on real NATS, PostgreSQL and Valkey, and an orchestrator's hand to write states and publish events."""
 
 import asyncio
+import os
 import secrets
+import socket
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -10,8 +13,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
+import httpx
 import pytest
-import uvicorn
 from litestar import Litestar
 from nats.aio.client import Client
 
@@ -19,6 +22,7 @@ from haulyard_chassis.broker import Publisher, connect_broker, ensure_topology
 from haulyard_chassis.database import Pool, migrate
 from haulyard_chassis.identity import Tickets, mint_token
 from haulyard_chassis.job_state import JobCache, connect_cache
+from haulyard_chassis.serve import listen, make_server
 from haulyard_contracts import (
     ArchiveLocation,
     ErrorCode,
@@ -32,8 +36,10 @@ from haulyard_contracts import (
     JobStatus,
     Progress,
     Topology,
+    cloud_event_headers,
 )
 from haulyard_notifier.app import create_app
+from haulyard_notifier.live.lean_socket import LeanSocket
 from haulyard_notifier.settings import NotifierSettings
 
 JWT_SECRET, TICKET_SECRET = "j" * 32, "t" * 32
@@ -54,6 +60,8 @@ def settings(infra_env: dict[str, str]) -> NotifierSettings:
             "max_updates_per_second": 1000.0,
             "heartbeat": 0.2,
             "shutdown_grace": 5.0,
+            "http_port": 0,
+            "drain": 0.2,
         }
     )
 
@@ -63,7 +71,7 @@ async def record(settings: NotifierSettings) -> AsyncIterator[Pool]:
     """The migrated record, without deliveries of other tests."""
     async with asyncpg.create_pool(settings.postgres_dsn.get_secret_value(), min_size=1, max_size=3) as pool:
         await migrate(pool)
-        await pool.execute("TRUNCATE webhook_deliveries")
+        await pool.execute("TRUNCATE webhook_deliveries, webhook_secrets, webhook_hosts")
         yield pool
 
 
@@ -115,7 +123,12 @@ class Orchestrator:
         )
 
     async def publish(self, event: JobEvent) -> None:
-        await self.publisher.publish(self.topology.event(event.job_id, event.type), event, message_id=event.id)
+        await self.publisher.publish(
+            self.topology.event(event.job_id, event.type),
+            event,
+            message_id=event.id,
+            headers=cloud_event_headers(event, source=f"/{self.topology.namespace}"),
+        )
 
     async def reach(self, sequence: int, status: JobStatus = JobStatus.PROCESSING) -> JobDocument:
         """Bring the job into a state, and tell of it."""
@@ -174,30 +187,20 @@ async def orchestrator(settings: NotifierSettings, record: Pool) -> AsyncIterato
 @asynccontextmanager
 async def _running(settings: NotifierSettings, app: Litestar | None = None) -> AsyncIterator[str]:
     """Run a notifier in this process, as `haulyard_chassis.serve` does, and yield its ``host:port``."""
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app or create_app(settings),
-            host="127.0.0.1",
-            port=0,
-            http="httptools",
-            ws="websockets-sansio",
-            ws_per_message_deflate=False,
-            lifespan="on",
-            log_config=None,
-            timeout_graceful_shutdown=5,
-        )
-    )
-    serving = asyncio.create_task(server.serve())
+    server = make_server(app or create_app(settings), settings, ws=LeanSocket)
+    listening = listen(server)
+    serving = asyncio.create_task(server.serve(sockets=[listening]))
     while not server.started:
         await asyncio.wait({serving}, timeout=0.01)
         if serving.done():
             await serving
             raise AssertionError("the notifier did not start")
     try:
-        yield f"127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
     finally:
         server.should_exit = True
         await serving
+        listening.close()
 
 
 @pytest.fixture
@@ -219,6 +222,69 @@ def running() -> Callable[[NotifierSettings], AbstractAsyncContextManager[str]]:
     return _running
 
 
+@dataclass
+class Program:
+    """A notifier that runs as it does in earnest: ``python -m haulyard_notifier``."""
+
+    process: asyncio.subprocess.Process
+    address: str
+    output: bytes = b""
+
+    async def ended(self) -> int | None:
+        """Wait for its end, and return how it ended."""
+        out, _ = await asyncio.wait_for(self.process.communicate(), 15)
+        self.output += out
+        return self.process.returncode
+
+
+@pytest.fixture
+async def program(settings: NotifierSettings) -> AsyncIterator[Callable[..., Awaitable[Program]]]:
+    """Starts notifiers as programs, with settings that differ in what is given."""
+    started: list[Program] = []
+    secret = type(settings.nats_url)
+
+    async def start(**changes: str) -> Program:
+        with socket.create_server(("127.0.0.1", 0)) as found:
+            port = found.getsockname()[1]
+        variables = {
+            f"HAULYARD_{name.upper()}": str(value.get_secret_value() if isinstance(value, secret) else value)
+            for name, value in settings.model_dump().items()
+            if value is not None and value != ()
+        }
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "haulyard_notifier",
+            env={
+                **os.environ,
+                **variables,
+                "HAULYARD_HTTP_PORT": str(port),
+                "HAULYARD_SHUTDOWN_GRACE": "20",
+                **changes,
+            },
+            stdout=asyncio.subprocess.PIPE,
+        )
+        made = Program(process, f"127.0.0.1:{port}")
+        started.append(made)
+        async with httpx.AsyncClient(timeout=10, trust_env=False) as http:
+
+            async def ready() -> bool:
+                assert process.returncode is None
+                try:
+                    return (await http.get(f"http://{made.address}/health/ready")).status_code == 200
+                except httpx.TransportError:
+                    return False
+
+            await _until(ready)
+        return made
+
+    yield start
+    for each in started:
+        if each.process.returncode is None:
+            each.process.kill()
+            await each.process.communicate()
+
+
 @pytest.fixture
 def ticket() -> Callable[[str], str]:
     """Returns a ticket for a job."""
@@ -227,8 +293,14 @@ def ticket() -> Callable[[str], str]:
 
 @pytest.fixture
 def bearer() -> Callable[[str], dict[str, str]]:
-    """Returns the header of a user."""
+    """Returns the header of a user, whose token has the usual scopes."""
     return lambda user: {"Authorization": f"Bearer {mint_token(JWT_SECRET, user)}"}
+
+
+@pytest.fixture
+def narrow_bearer() -> dict[str, str]:
+    """The header of the owner, whose token grants only writing."""
+    return {"Authorization": f"Bearer {mint_token(JWT_SECRET, OWNER, scopes=['jobs:write'])}"}
 
 
 class Gate:

@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import web
+from standardwebhooks import Webhook, WebhookVerificationError
 
+from haulyard_chassis.webhook_records import new_secret, redeliver, rotate_secrets, valid_secrets
 from haulyard_contracts import JobStatus
 from haulyard_notifier.settings import NotifierSettings
-from haulyard_notifier.webhooks.signature import sign, signing_key
 
 if TYPE_CHECKING:
     from integration.notifier.conftest import Orchestrator
 
 pytestmark = pytest.mark.timeout(60)
 
+OWNER = "alice"
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 Until = Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]
@@ -125,6 +127,7 @@ async def test_completion_is_told_once_signed_and_with_a_fresh_link(
     assert f"/archives/{orchestrator.job_id}.zip?" in body.pop("download_url")
     body.pop("timestamp")
     assert body == {
+        "type": "job.completed",
         "job_id": orchestrator.job_id,
         "status": "completed",
         "size_bytes": 1234,
@@ -134,12 +137,7 @@ async def test_completion_is_told_once_signed_and_with_a_fresh_link(
     assert call.headers["user-agent"] == "Haulyard"
     assert call.headers["content-type"] == "application/json"
     assert call.headers["webhook-id"] == f"{orchestrator.job_id}:9"
-    assert call.headers["webhook-signature"] == sign(
-        signing_key(SECRET),
-        message_id=call.headers["webhook-id"],
-        timestamp=int(call.headers["webhook-timestamp"]),
-        body=call.body,
-    )
+    Webhook(SECRET).verify(call.body, call.headers)
     row = await settled("delivered")
     assert (row["attempts"], row["last_status"]) == (1, 200)
     assert "X-Amz" not in row["payload"]
@@ -154,14 +152,34 @@ async def test_completion_is_told_once_signed_and_with_a_fresh_link(
     assert receiver.calls.empty()
 
 
-async def test_failure_is_told_unsigned_without_a_secret(
+async def test_failure_is_told_signed_with_a_secret_that_its_user_can_see(
     notifier: str, orchestrator: "Orchestrator", receiver: Receiver, settled: Settled
 ) -> None:
     await finish(orchestrator, JobStatus.FAILED, receiver.url)
     call = await receiver.call()
-    assert (call.json["status"], call.json["error"]["code"]) == ("failed", "PROCESSING_FAILED")
-    assert "webhook-signature" not in call.headers
+    (secret,) = await valid_secrets(orchestrator.record, OWNER)
+    body = Webhook(secret.secret).verify(call.body, call.headers)
+    assert (body["type"], body["status"], body["error"]["code"]) == ("job.failed", "failed", "PROCESSING_FAILED")
     await settled("delivered")
+
+
+async def test_while_secrets_are_exchanged_both_are_good_to_a_stranger(
+    signed_notifier: str, orchestrator: "Orchestrator", receiver: Receiver
+) -> None:
+    """Checked with the library of those who wrote the specification."""
+    (before,) = await valid_secrets(orchestrator.record, OWNER)
+    async with orchestrator.record.acquire() as connection:
+        after, still = await rotate_secrets(connection, OWNER)
+    assert (still.secret, after.expires_at) == (before.secret, None)
+    await finish(orchestrator, JobStatus.COMPLETED, receiver.url)
+    call = await receiver.call()
+    assert len(call.headers["webhook-signature"].split(" ")) == 3, "the user's two, and the installation's"
+    for secret in (before.secret, after.secret, SECRET):
+        assert Webhook(secret).verify(call.body, call.headers)["job_id"] == orchestrator.job_id
+    with pytest.raises(WebhookVerificationError):
+        Webhook(new_secret()).verify(call.body, call.headers)
+    with pytest.raises(WebhookVerificationError):
+        Webhook(after.secret).verify(call.body + b" ", call.headers)
 
 
 async def test_a_job_without_webhook_leaves_no_row(notifier: str, orchestrator: "Orchestrator") -> None:
@@ -276,3 +294,87 @@ async def test_what_a_stopped_notifier_missed_the_next_one_sends(
     async with running(settings):
         await receiver.call()
         await settled("delivered")
+
+
+async def test_what_was_given_up_is_delivered_when_its_user_asks_for_it(
+    notifier: str, orchestrator: "Orchestrator", receiver: Receiver, settled: Settled, until: Until
+) -> None:
+    receiver.answers = [web.Response(status=410), web.Response(status=500)]
+    await finish(orchestrator, JobStatus.COMPLETED, receiver.url)
+    first = await receiver.call()
+    await settled("dead")
+    async with orchestrator.record.acquire() as connection:
+        assert await redeliver(connection, first.headers["webhook-id"], "mallory") is None
+        asked = await redeliver(connection, first.headers["webhook-id"], OWNER)
+    assert asked is not None
+    assert (asked.status, asked.attempts, asked.last_status) == ("pending", 1, 410)
+    second = await receiver.call()
+    assert second.headers["webhook-id"] == first.headers["webhook-id"]
+
+    async def was_noted() -> bool:
+        return bool(await orchestrator.record.fetchval("SELECT last_status = 500 FROM webhook_deliveries"))
+
+    await until(was_noted)
+    assert (await settled("retry"))["due_in"] < 6, "the schedule begins anew"
+
+
+async def test_a_receiver_that_fails_again_and_again_is_left_alone_until_it_may_be_tried(
+    notifier: str, orchestrator: "Orchestrator", receiver: Receiver, settled: Settled, until: Until
+) -> None:
+    record = orchestrator.record
+    host = receiver.url.split("/")[2]
+    await record.execute("INSERT INTO webhook_hosts (user_id, host, failures) VALUES ($1, $2, 4)", OWNER, host)
+    receiver.answers = [web.Response(status=503)]
+    await finish(orchestrator, JobStatus.FAILED, receiver.url)
+    await receiver.call()
+    await settled("retry")
+
+    async def is_open() -> bool:
+        return bool(await record.fetchval("SELECT open_until > now() FROM webhook_hosts WHERE host = $1", host))
+
+    await until(is_open)
+    await record.execute("UPDATE webhook_deliveries SET next_attempt_at = now() - interval '1 minute'")
+    other = f"http://localhost:{host.rpartition(':')[2]}/other"
+    await record.execute(
+        "INSERT INTO webhook_deliveries (id, job_id, user_id, url, event_type, payload)"
+        " VALUES ('other', 'job_other', 'bob', $1, 'failed', '{}')",
+        other,
+    )
+    assert (await receiver.call()).path == "/other", "another host is called meanwhile"
+    assert receiver.calls.empty()
+    assert await record.fetchval("SELECT attempts FROM webhook_deliveries WHERE job_id = $1", orchestrator.job_id) == 1
+
+    await record.execute("UPDATE webhook_hosts SET open_until = now() - interval '1 second' WHERE host = $1", host)
+    await receiver.call()
+    await settled("delivered")
+
+    async def is_well() -> bool:
+        return await record.fetchval("SELECT host FROM webhook_hosts WHERE host = $1", host) is None
+
+    await until(is_well)
+
+
+async def test_one_slow_receiver_does_not_keep_the_others_waiting(
+    settings: NotifierSettings, orchestrator: "Orchestrator", receiver: Receiver, running: Running
+) -> None:
+    """More deliveries for it than there are slots, and the longest due at that."""
+    release = asyncio.Event()
+
+    async def never(request: web.Request) -> web.Response:
+        await release.wait()
+        return web.Response()
+
+    slow = web.AppRunner(web.Application())
+    slow.app.router.add_route("*", "/", never)
+    await slow.setup()
+    await web.TCPSite(slow, "127.0.0.1", 0).start()
+    await orchestrator.record.executemany(
+        "INSERT INTO webhook_deliveries (id, job_id, user_id, url, event_type, payload, next_attempt_at)"
+        " VALUES ($1, 'job_slow', 'bob', $2, 'failed', '{}', now() - interval '1 minute')",
+        [(f"slow:{number}", f"http://127.0.0.1:{slow.addresses[0][1]}/") for number in range(40)],
+    )
+    async with running(settings):
+        await finish(orchestrator, JobStatus.FAILED, receiver.url)
+        await receiver.call()
+        release.set()
+    await slow.cleanup()

@@ -6,8 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from haulyard_chassis.broker import Publisher
+from haulyard_chassis.dead_letters import DeadLetters
 from haulyard_chassis.uploads import upload_folder
-from haulyard_contracts import Compression, ErrorCode, Failure, JobStatus, UserErasure
+from haulyard_contracts import Compression, ErrorCode, Failure, JobStatus, UserErasure, encode
 from haulyard_orchestrator.reconciler import Intervals, Reconciler
 from support.world import MIB, World
 
@@ -157,6 +159,21 @@ async def mentions(world: World, user: str) -> dict[str, int]:
         if count:
             found[table] = count
     return found
+
+
+async def test_messages_that_were_given_up_go_with_the_user_whom_they_name(world: World) -> None:
+    """Tasks and results name only the job."""
+    user = f"user-{secrets.token_hex(6)}"
+    request = await world.request(await world.add_file(noise(300), owner=None), user=user)
+    (task,) = await world.tasks(request.job_id)
+    other = await world.request(await world.add_file(noise(301), owner=None), user=f"{user}-other")
+    topology = world.topology
+    for name, message in ((topology.jobs.name, request), (topology.tasks.name, task), (topology.jobs.name, other)):
+        await world.stream.publish(topology.dead(name), encode(message))
+    erasure = UserErasure(erasure_id=f"erasure_{secrets.token_hex(4)}", user_id=user, requested_at=datetime.now(UTC))
+    await world.jobs.forgetting.erase_user(erasure)
+    left = await DeadLetters(world.stream, Publisher(world.client), topology).page(limit=9)
+    assert [letter.payload for letter in left] == [encode(other)]
 
 
 @pytest.mark.parametrize("times", [1, 2])

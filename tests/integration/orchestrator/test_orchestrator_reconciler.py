@@ -1,6 +1,13 @@
+import asyncio
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
+from haulyard_chassis.broker import BrokerUnavailableError
+from haulyard_chassis.store_profile import PROBE_PREFIX
 from haulyard_contracts import EventType, JobStatus
+from haulyard_orchestrator import job_records
+from haulyard_orchestrator.archive_records import archive_key
 from haulyard_orchestrator.reconciler import Intervals, Reconciler
 from support.world import World
 
@@ -55,3 +62,95 @@ async def test_uploads_of_no_job_are_dropped_and_those_of_live_jobs_stay(world: 
     assert len(await world.uploads(request.job_id)) == 1
     await world.work(request.job_id)
     assert (await world.document(request.job_id)).status is JobStatus.COMPLETED
+
+
+PARK = """
+WITH job AS (
+  INSERT INTO download_jobs (id, user_id, file_ids, total_files, filename, checked_at)
+  VALUES ($1, 'user', $2::jsonb, 1, 'a.zip', 'epoch') RETURNING id)
+INSERT INTO download_job_files (job_id, file_id, position) SELECT id, $3, 0 FROM job
+"""
+"""As the gateway records a job that the broker did not take."""
+
+
+async def test_a_parked_job_begins_at_once(world: World) -> None:
+    file_id = await world.add_file(b"data")
+    await world.pool.execute(PARK, "job_parked", f"[{file_id}]", file_id)
+    reconciler = _patient(world)
+    await reconciler.drive_stale()
+    assert await world.tasks("job_parked") == [], "it has not been looked at for long, but it is not stale"
+    await reconciler.drive_parked()
+    await world.work("job_parked")
+    assert (await world.document("job_parked")).status is JobStatus.COMPLETED
+
+
+async def test_a_parked_job_that_cannot_begin_yet_stays_parked(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    file_id = await world.add_file(b"data")
+    await world.pool.execute(PARK, "job_parked_again", f"[{file_id}]", file_id)
+
+    async def away(job_id: str) -> None:
+        raise BrokerUnavailableError(job_id)
+
+    reconciler = _patient(world)
+    with monkeypatch.context() as patch:
+        patch.setattr(world.jobs, "drive", away)
+        await reconciler.drive_parked()
+    await reconciler.drive_parked()
+    await world.work("job_parked_again")
+    assert (await world.document("job_parked_again")).status is JobStatus.COMPLETED
+
+
+def _patient(world: World) -> Reconciler:
+    """Return one that takes nothing for stale or for an orphan."""
+    return Reconciler(jobs=world.jobs, pool=world.pool, store=world.store, bucket=world.bucket, intervals=Intervals())
+
+
+async def test_archives_that_no_record_names_are_deleted_and_others_stay(world: World, reconciler: Reconciler) -> None:
+    finished = await world.request(await world.add_file(b"finished"))
+    await world.work(finished.job_id)
+    (task,) = await world.parts((await world.request(await world.add_file(b"under way"))).job_id)
+    await world.make(task)
+    orphan = archive_key(datetime.now(UTC))
+    probe = f"{PROBE_PREFIX}0/source"
+    for key in (orphan, probe):
+        await world.store.put(world.bucket, key, b"orphan", size=6, content_type="application/zip")
+    location = (await world.document(finished.job_id)).archive
+    assert location is not None
+    await asyncio.sleep(1)  # the store tells the age of an object in whole seconds
+    await _patient(world).drop_orphan_archives()
+    assert orphan in await _keys(world), "it is too young"
+    await reconciler.drop_orphan_archives()
+    await reconciler.drop_orphan_probes()
+    left = await _keys(world)
+    assert {location.key, task.key} <= left
+    assert not {orphan, probe} & left
+
+
+async def _keys(world: World) -> set[str]:
+    return {each.key async for each in world.store.list_objects(world.bucket, prefix="")}
+
+
+async def test_a_job_that_was_cancelled_and_not_cleaned_up_is_cleaned_up(world: World, reconciler: Reconciler) -> None:
+    """Whoever cancelled it died before the tasks were taken back and the upload was dropped."""
+    request = await world.request(await world.add_file(bytes(12 * 1024 * 1024)))
+    async with world.pool.acquire() as connection, connection.transaction():
+        job = await job_records.lock(connection, request.job_id)
+        assert job is not None
+        await job_records.cancel(connection, job, keep=timedelta(days=1))
+    await reconciler.tell_untold()
+    assert await world.tasks(request.job_id) == []
+    assert await world.uploads(request.job_id) == []
+    assert (await world.events(request.job_id))[-1].type is EventType.CANCELLED
+
+
+async def test_a_cancellation_that_broke_off_is_done_to_its_end_when_it_comes_again(world: World) -> None:
+    request = await world.request(await world.add_file(bytes(12 * 1024 * 1024)))
+    async with world.pool.acquire() as connection, connection.transaction():
+        job = await job_records.lock(connection, request.job_id)
+        assert job is not None
+        await job_records.cancel(connection, job, keep=timedelta(days=1))
+    for _ in range(2):
+        await world.jobs.cancel(request.job_id)
+    assert await world.uploads(request.job_id) == []
+    ends = [event for event in await world.events(request.job_id) if event.type is EventType.CANCELLED]
+    assert len(ends) == 1

@@ -7,12 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from haulyard_notifier.webhooks.policy import (
+    HOST_PATIENCE,
     LONGEST_WAIT,
     SCHEDULE,
     Dead,
     Delivered,
     Retry,
     decide,
+    host_pause,
+    is_hosts_fault,
     parse_retry_after,
 )
 
@@ -38,7 +41,7 @@ def test_all_else_is_tried_again_by_the_schedule(status: int | None, attempts: i
 
 
 def test_the_schedule_is_that_of_the_documentation() -> None:
-    assert SCHEDULE == (5, 300, 1800, 7200, 18_000, 36_000)
+    assert SCHEDULE == (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
 
 
 def test_after_the_schedule_it_is_dead() -> None:
@@ -74,3 +77,22 @@ def test_a_receiver_may_ask_for_more_time_within_bounds(asked: float | None, del
 )
 def test_retry_after_is_seconds_or_a_date(header: str | None, seconds: float | None) -> None:
     assert parse_retry_after(header, NOW) == seconds
+
+
+@pytest.mark.parametrize(
+    ("status", "fault"), [(None, True), (500, True), (503, True), (429, True), (200, False), (302, False), (404, False)]
+)
+def test_a_host_is_to_blame_for_silence_and_for_its_own_errors(status: int | None, *, fault: bool) -> None:
+    assert is_hosts_fault(status) is fault
+
+
+def test_a_host_is_left_alone_when_it_has_failed_often_and_longer_each_time() -> None:
+    pauses = [host_pause(failures, 0.5) for failures in range(1, HOST_PATIENCE + 9)]
+    assert pauses[: HOST_PATIENCE - 1] == [0.0] * (HOST_PATIENCE - 1)
+    assert pauses[HOST_PATIENCE - 1 :][:6] == [60, 120, 240, 480, 960, 1800]
+    assert pauses[-1] == 1800
+
+
+@given(st.integers(1, 10_000), st.floats(0, 1))
+def test_a_host_is_never_left_alone_for_long(failures: int, random: float) -> None:
+    assert 0 <= host_pause(failures, random) <= 1.1 * 1800

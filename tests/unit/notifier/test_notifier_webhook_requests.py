@@ -36,6 +36,7 @@ def test_a_completed_body_gets_its_link_when_it_is_sent() -> None:
     assert "\0" not in stored
     assert archive_name(stored) == "ü\0.zip"
     assert msgspec.json.decode(body_to_send(stored, download_url="https://store/link")) == {
+        "type": "job.completed",
         "job_id": "job_1",
         "status": "completed",
         "download_url": "https://store/link",
@@ -56,6 +57,7 @@ def test_a_failed_body_has_the_error() -> None:
     assert msgspec.json.decode(
         body_to_send(stored_payload(event(EventType.FAILED, error=failure)), download_url=None)
     ) == {
+        "type": "job.failed",
         "job_id": "job_1",
         "status": "failed",
         "error": {"code": "STORE_UNAVAILABLE", "message": "no answer"},

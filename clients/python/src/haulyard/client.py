@@ -24,7 +24,18 @@ from haulyard.errors import (
 from haulyard.http import Http, Timeouts
 from haulyard.live.follow import EVERY_WAY, Follower
 from haulyard.live.poll import read_status
-from haulyard.models import AcceptedJob, ArchiveLink, File, Job, JobStatus, Update, Way
+from haulyard.models import (
+    AcceptedJob,
+    ArchiveLink,
+    DeadLetter,
+    File,
+    InspectedJob,
+    Job,
+    JobStatus,
+    Replayed,
+    Update,
+    Way,
+)
 from haulyard.retrying import RetryPolicy
 from haulyard.transfer.download import OnBytes, download_archive, stream_archive
 from haulyard.transfer.naming import LocalFile
@@ -34,6 +45,8 @@ _PAGE = 100
 """Items of a list that are asked for at once; the API gives no more."""
 _BATCH = 50
 """Files that are announced at once: their links are good for 15 minutes, and each must be used in that time."""
+
+_LETTERS = "/v1/admin/dead-letters"
 
 AnyJob = AcceptedJob | Job | str
 """A job, or its id."""
@@ -60,6 +73,21 @@ class _JobPage(msgspec.Struct, frozen=True, kw_only=True):
 class _FilePage(msgspec.Struct, frozen=True, kw_only=True):
     files: tuple[File, ...]
     next_cursor: str | None = None
+
+
+class _LetterPage(msgspec.Struct, frozen=True, kw_only=True):
+    dead_letters: tuple[DeadLetter, ...]
+    next_cursor: str | None = None
+
+
+class _ReplayedPage(msgspec.Struct, frozen=True, kw_only=True):
+    replayed: int
+    kept: int = 0
+    next_cursor: str | None = None
+
+
+class _Purged(msgspec.Struct, frozen=True, kw_only=True):
+    deleted: int
 
 
 class _Created(msgspec.Struct, frozen=True, kw_only=True):
@@ -477,6 +505,90 @@ class AsyncClient:
         """
         await self._http.request("DELETE", f"/v1/files/{file_id:d}")
 
+    # What operators do; their tokens have the scope ``admin``
+
+    async def inspect(self, job: AnyJob) -> InspectedJob:
+        """Return anybody's job, with its tasks and their attempts.
+
+        Raises:
+            ForbiddenError: the token is no operator's.
+            NotFoundError: there is no such job.
+            ApiError, ConnectionFailedError
+        """
+        path = f"/v1/admin/jobs/{quote(_id_of(job), safe='')}"
+        return (await self._http.request("GET", path)).decode(InspectedJob)
+
+    async def dead_letters(
+        self, *, stream: str | None = None, limit: int | None = None
+    ) -> AsyncGenerator[DeadLetter, None]:
+        """Yield messages that were given up, the oldest first.
+
+        Args:
+            stream: only those from ``jobs``, ``tasks``, ``results`` or ``events``.
+            limit: how many at most.
+
+        Raises:
+            ForbiddenError: the token is no operator's.
+            ApiError, ConnectionFailedError
+        """
+        async with contextlib.aclosing(self._pages(_LETTERS, _from(stream), limit, _letter_page)) as letters:
+            async for letter in letters:
+                yield letter
+
+    async def dead_letter(self, sequence: int) -> DeadLetter:
+        """Return a message that was given up, with what it says.
+
+        Raises:
+            NotFoundError: it is not there, or not any more.
+            ApiError, ConnectionFailedError
+        """
+        return (await self._http.request("GET", f"{_LETTERS}/{sequence:d}")).decode(DeadLetter)
+
+    async def replay_dead_letter(self, sequence: int) -> None:
+        """Send a message that was given up again; asked several times, it is sent once.
+
+        Raises:
+            NotFoundError: it is not there, or not any more.
+            ConflictError: it is not known where it came from.
+            ApiError, ConnectionFailedError
+        """
+        # Not tried again by itself: when the answer is lost, the next one is that it is not there any more.
+        await self._http.request("POST", f"{_LETTERS}/{sequence:d}/replay", repeatable=False)
+
+    async def replay_dead_letters(self, *, stream: str | None = None) -> Replayed:
+        """Send all messages that were given up again, or those from one stream; return how many.
+
+        Raises:
+            ForbiddenError: the token is no operator's.
+            ApiError, ConnectionFailedError
+        """
+        replayed = kept = 0
+        cursor: str | None = None
+        while True:
+            query = _from(stream) | ({} if cursor is None else {"cursor": cursor})
+            page = (await self._http.request("POST", f"{_LETTERS}/replay", query=query)).decode(_ReplayedPage)
+            replayed, kept, cursor = replayed + page.replayed, kept + page.kept, page.next_cursor
+            if cursor is None:
+                return Replayed(replayed=replayed, kept=kept)
+
+    async def delete_dead_letter(self, sequence: int) -> None:
+        """Delete a message that was given up.
+
+        Raises:
+            NotFoundError: it is not there, or not any more.
+            ApiError, ConnectionFailedError
+        """
+        await self._http.request("DELETE", f"{_LETTERS}/{sequence:d}", repeatable=False)
+
+    async def purge_dead_letters(self, *, stream: str | None = None) -> int:
+        """Delete all messages that were given up, or those from one stream; return how many.
+
+        Raises:
+            ForbiddenError: the token is no operator's.
+            ApiError, ConnectionFailedError
+        """
+        return (await self._http.request("DELETE", _LETTERS, query=_from(stream))).decode(_Purged).deleted
+
     async def _pages(
         self,
         path: str,
@@ -529,6 +641,15 @@ def _job_page(answer: Any) -> tuple[Sequence[Job], str | None]:
 def _file_page(answer: Any) -> tuple[Sequence[File], str | None]:
     page = answer.decode(_FilePage)
     return page.files, page.next_cursor
+
+
+def _letter_page(answer: Any) -> tuple[Sequence[DeadLetter], str | None]:
+    page = answer.decode(_LetterPage)
+    return page.dead_letters, page.next_cursor
+
+
+def _from(stream: str | None) -> dict[str, str]:
+    return {} if stream is None else {"stream": stream}
 
 
 def _batches(items: Iterable[T], size: int) -> Iterable[list[T]]:

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 
@@ -163,6 +163,81 @@ class File(Model, frozen=True, kw_only=True):
     created_at: datetime | None = None
     upload: UploadLink | None = None
     """Only in the answer that creates a file to be uploaded."""
+
+
+class DeadLetter(Model, frozen=True, kw_only=True):
+    """A message that was given up, for operators."""
+
+    sequence: int
+    """Names it."""
+    stream: str
+    """The stream that it was in: ``jobs``, ``tasks``, ``results`` or ``events``."""
+    reason: str
+    given_up_at: datetime
+    subject: str | None = None
+    """The subject that it had; without one it cannot be replayed."""
+    job_id: str | None = None
+    traceparent: str | None = None
+    size_bytes: int | None = None
+    headers: dict[str, str] | None = None
+    """Only when one is asked for."""
+    payload: Any = None
+    """What it says, if that is JSON; only when one is asked for."""
+    payload_base64: str | None = None
+    """What it says, if that is not JSON; only when one is asked for."""
+
+
+class Replayed(Model, frozen=True, kw_only=True):
+    """What became of messages that were to be sent again."""
+
+    replayed: int
+    kept: int = 0
+    """It is not known where these came from; they stay."""
+
+
+class TriedTask(Model, frozen=True, kw_only=True):
+    """A part or preparation of a job that did not succeed at once."""
+
+    phase: str
+    number: int
+    status: str
+    attempts: int
+    next_attempt_at: datetime | None = None
+    error: Failure | None = None
+    """Why the last attempt failed; None: a later one succeeded."""
+
+
+class InspectedJob(Model, frozen=True, kw_only=True):
+    """A job with what its users do not see of it, for operators."""
+
+    job_id: str
+    user_id: str
+    status: JobStatus
+    sequence: int
+    generation: int
+    """Counts its plans."""
+    created_at: datetime
+    updated_at: datetime
+    files: dict[str, int]
+    """How many are in which state."""
+    tasks: dict[str, dict[str, int]]
+    """For each phase, how many are in which state."""
+    attempts: int
+    """Of all tasks of this plan together."""
+    tried: tuple[TriedTask, ...] = ()
+    """Those that did not succeed at once, the most tried first."""
+    told_sequence: int | None = None
+    priority: int | None = None
+    compression: str | None = None
+    on_missing: str | None = None
+    completed_at: datetime | None = None
+    expires_at: datetime | None = None
+    error: Failure | None = None
+    digest: str | None = None
+    follows: str | None = None
+    """The job that builds the archive for this one, too."""
+    followers: int = 0
+    archive_key: str | None = None
 
 
 class Way(StrEnum):

@@ -15,7 +15,18 @@ from typing import Any, Self, TypeVar
 from haulyard.client import AnyJob, AsyncClient, Compression, OnMissing, Uploaded
 from haulyard.http import Timeouts
 from haulyard.live.follow import EVERY_WAY
-from haulyard.models import AcceptedJob, ArchiveLink, File, Job, JobStatus, Update, Way
+from haulyard.models import (
+    AcceptedJob,
+    ArchiveLink,
+    DeadLetter,
+    File,
+    InspectedJob,
+    Job,
+    JobStatus,
+    Replayed,
+    Update,
+    Way,
+)
 from haulyard.retrying import RetryPolicy
 from haulyard.transfer.download import OnBytes
 from haulyard.transfer.naming import LocalFile
@@ -250,3 +261,31 @@ class Client:
     def delete_file(self, file_id: int) -> None:
         """See `AsyncClient.delete_file`."""
         self._thread.run(self._client.delete_file(file_id))
+
+    def inspect(self, job: AnyJob) -> InspectedJob:
+        """See `AsyncClient.inspect`."""
+        return self._thread.run(self._client.inspect(job))
+
+    def dead_letters(self, *, stream: str | None = None, limit: int | None = None) -> Generator[DeadLetter, None, None]:
+        """See `AsyncClient.dead_letters`."""
+        return self._thread.iterate(self._client.dead_letters(stream=stream, limit=limit))
+
+    def dead_letter(self, sequence: int) -> DeadLetter:
+        """See `AsyncClient.dead_letter`."""
+        return self._thread.run(self._client.dead_letter(sequence))
+
+    def replay_dead_letter(self, sequence: int) -> None:
+        """See `AsyncClient.replay_dead_letter`."""
+        self._thread.run(self._client.replay_dead_letter(sequence))
+
+    def replay_dead_letters(self, *, stream: str | None = None) -> Replayed:
+        """See `AsyncClient.replay_dead_letters`."""
+        return self._thread.run(self._client.replay_dead_letters(stream=stream))
+
+    def delete_dead_letter(self, sequence: int) -> None:
+        """See `AsyncClient.delete_dead_letter`."""
+        self._thread.run(self._client.delete_dead_letter(sequence))
+
+    def purge_dead_letters(self, *, stream: str | None = None) -> int:
+        """See `AsyncClient.purge_dead_letters`."""
+        return self._thread.run(self._client.purge_dead_letters(stream=stream))

@@ -72,6 +72,7 @@ def connection_options(
         "connect_timeout": 5,
         "ping_interval": 10,
         "max_outstanding_pings": 3,
+        "drain_timeout": 5,
         "disconnected_cb": disconnected,
         "reconnected_cb": reconnected,
         "error_cb": failed,
@@ -97,6 +98,11 @@ class Publisher:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._stream = client.jetstream(timeout=PUBLISH_TIMEOUT)
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether it makes sense to publish now."""
+        return self._client.is_connected
 
     async def publish(
         self, subject: str, message: Struct, *, message_id: str, headers: Mapping[str, str] | None = None

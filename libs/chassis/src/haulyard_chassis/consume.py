@@ -28,9 +28,11 @@ from faststream import AckPolicy
 from faststream.message import StreamMessage
 from faststream.nats import JStream, NatsBroker, PullSub
 from faststream.nats.subscriber.usecases import PullStreamSubscriber
+from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from haulyard_chassis.broker import MESSAGE_ID, TRACEPARENT, Publisher, connection_options
+from haulyard_chassis.dead_letters import REASON, SUBJECT
 from haulyard_chassis.logs import get_logger
 from haulyard_chassis.pull import PATIENCE, SlotPuller
 from haulyard_chassis.settings import ServiceSettings
@@ -38,6 +40,8 @@ from haulyard_contracts import ConsumerSpec, Topology, UndecodableMessageError, 
 
 log = get_logger(__name__)
 
+_FAREWELL = 3.0
+"""Seconds that the end of a connection may take."""
 _BACKOFF_FIRST = 0.5
 _BACKOFF_MOST = 30.0
 
@@ -171,11 +175,12 @@ class SlotSubscriber(PullStreamSubscriber):
         stream = self._spec_of(message).stream
         try:
             if self.intake.on_dead is not None:
-                await self.intake.on_dead(message.data, reason)
+                with suppress(UndecodableMessageError):  # who would be told is in what nobody can read
+                    await self.intake.on_dead(message.data, reason)
             headers = {
                 **{k: _plain(v) for k, v in (message.headers or {}).items() if k != MESSAGE_ID},
-                "haulyard-reason": _plain(reason)[:1000],
-                "haulyard-subject": message.subject,
+                REASON: _plain(reason)[:1000],
+                SUBJECT: message.subject,
                 MESSAGE_ID: f"{stream}:{message.metadata.sequence.stream}",
             }
             await self._publisher.publish_raw(self.topology.dead(stream), message.data, headers)
@@ -199,6 +204,25 @@ def make_broker(settings: ServiceSettings, *, name: str) -> NatsBroker:
         graceful_timeout=settings.shutdown_grace,
         logger=None,
     )
+
+
+async def stop_broker(broker: NatsBroker, client: Client) -> None:
+    """Take nothing new, let handlers finish as long as they may, and leave, whether the broker answers or not.
+
+    Args:
+        broker: FastStream's broker.
+        client: its connection.
+    """
+    await asyncio.gather(*(subscriber.stop() for subscriber in broker.subscribers))
+    try:
+        async with asyncio.timeout(_FAREWELL):
+            await broker.stop()
+    except (nats.errors.Error, TimeoutError) as error:
+        # What was not acknowledged is delivered again.
+        log.warning("left without a farewell", error=repr(error))
+        with suppress(nats.errors.Error, OSError, TimeoutError):
+            async with asyncio.timeout(_FAREWELL):
+                await client.close()
 
 
 def subscribe(

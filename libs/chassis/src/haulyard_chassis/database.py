@@ -40,6 +40,8 @@ UNAVAILABLE: tuple[type[Exception], ...] = (
 
 _CONNECT_TIMEOUT = 5.0
 _STATEMENT_TIMEOUT = 30.0
+_FAREWELL = 3.0
+"""Seconds that the end of the connections may take."""
 _MIGRATION_LOCK = 0x6861756C  # "haul"
 _RETRY = 1.0
 
@@ -75,6 +77,16 @@ async def connect_database(settings: ServiceSettings, *, name: str) -> Pool:
         except UNAVAILABLE as error:
             log.warning("database not there yet", error=repr(error))
             await asyncio.sleep(_RETRY)
+
+
+async def close_pool(pool: Pool) -> None:
+    """Close the connections, whether the database answers or not."""
+    try:
+        async with asyncio.timeout(_FAREWELL):
+            await pool.close()
+    except UNAVAILABLE as error:
+        log.warning("database left without a farewell", error=repr(error))
+        pool.terminate()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,11 @@ from typing import Any
 
 import uvicorn
 
+from haulyard_chassis.logs import get_logger
 from haulyard_chassis.settings import ServiceSettings
+from haulyard_chassis.tasks import cancel_and_wait
+
+log = get_logger(__name__)
 
 SILENCE = 20.0
 """Seconds between two pings to a WebSocket, and for its answer; proxies cut what is silent for 60 or 100 s."""
@@ -14,6 +18,24 @@ _UNREAD = 60_000
 """Milliseconds after which a connection ends whose client takes nothing, also when we have closed it (RFC 5482)."""
 _UNSENT = 16_384
 """Bytes that the kernel takes before it can send them: what waits there for a slow client is old when it is read."""
+_LOOK = 0.1
+"""Seconds between two looks whether we are told to stop while we start."""
+
+
+class _Server(uvicorn.Server):
+    """Also stops when it is told to while it starts: a service that waits for a dependency may wait for ever."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the application, unless it is to stop before it has started."""
+        starting = asyncio.create_task(super().startup(sockets), name="startup")
+        while not starting.done():
+            if self.should_exit:
+                log.info("told to stop before it was ready")
+                break
+            await asyncio.wait({starting}, timeout=_LOOK)
+        await cancel_and_wait(starting)  # it has taken nothing on; what it has opened ends with the process
+        if not starting.cancelled():
+            starting.result()
 
 
 def make_server(app: Any, settings: ServiceSettings, *, ws: type[asyncio.Protocol] | None = None) -> uvicorn.Server:
@@ -24,7 +46,7 @@ def make_server(app: Any, settings: ServiceSettings, *, ws: type[asyncio.Protoco
         settings: where it listens.
         ws: serves WebSockets; one of uvicorn's if not given.
     """
-    return uvicorn.Server(
+    return _Server(
         uvicorn.Config(
             app,
             host=settings.http_host,

@@ -190,9 +190,15 @@ class ObjectStore:
             headers={"Content-MD5": content_md5(body)},
         )
 
-    async def list_objects(self, bucket: str, *, prefix: str) -> AsyncGenerator[ObjectSummary, None]:
-        """Yield the objects whose keys begin with ``prefix``, in the order of their keys, a page at a time."""
-        query: dict[str, str] | None = {"list-type": "2", "encoding-type": "url", "prefix": prefix}
+    async def list_objects(
+        self, bucket: str, *, prefix: str, after: str | None = None
+    ) -> AsyncGenerator[ObjectSummary, None]:
+        """Yield the objects whose keys begin with ``prefix``, in the order of their keys, a page at a time.
+
+        With ``after`` those keys only that come behind it.
+        """
+        first = {"list-type": "2", "encoding-type": "url", "prefix": prefix}
+        query: dict[str, str] | None = first if after is None else {**first, "start-after": after}
         while query is not None:
             found, more = await self._requests.ask(objects_in, "GET", bucket, "", query=query)
             for listed in found:

@@ -12,11 +12,11 @@ from haulyard_archiver import measures
 from haulyard_archiver.memory import Budget
 from haulyard_archiver.parts import PartMaker
 from haulyard_archiver.preparing import Preparer
-from haulyard_archiver.reading import PartError
+from haulyard_archiver.reading import PartError, blamed
 from haulyard_archiver.settings import ArchiverSettings
 from haulyard_chassis.app import make_app
 from haulyard_chassis.broker import Publisher, ensure_topology
-from haulyard_chassis.consume import Intake, current_delivery, make_broker, subscribe
+from haulyard_chassis.consume import Intake, current_delivery, make_broker, stop_broker, subscribe
 from haulyard_chassis.health import Health
 from haulyard_chassis.logs import get_logger
 from haulyard_chassis.origin import Origin, origin_session
@@ -49,6 +49,7 @@ class _Worker:
         reader = Reader(store, origin)
         self._maker = PartMaker(store, reader, budget=budget, readers=readers)
         self._preparer = Preparer(store, reader, budget=budget)
+        self._store = store
         self._publisher = publisher
 
     async def do(self, task: Task, topology: Topology, trace: dict[str, str]) -> None:
@@ -57,7 +58,8 @@ class _Worker:
         result: Result
         try:
             result = await (self._part(task) if isinstance(task, PartTask) else self._preparation(task))
-        except PartError as error:
+        except PartError as first:
+            error = await blamed(first, self._store, task.bucket)
             log.warning("task failed", code=error.code, reason=str(error), attempt=task.attempt)
             result = failed(task, error)
         else:
@@ -149,7 +151,7 @@ def create_app(settings: ArchiverSettings) -> Litestar:
             session = origin_session(settings.allowed_networks)
             stack.push_async_callback(session.close)
             client = await broker.connect()
-            stack.push_async_callback(broker.stop)
+            stack.push_async_callback(stop_broker, broker, client)
             await ensure_topology(client, topology, replicas=settings.nats_replicas)
             runtime.worker = _Worker(
                 store,

@@ -2,7 +2,7 @@
 
 from haulyard_chassis.egress import UnsafeUrlError
 from haulyard_chassis.origin import OriginChangedError, OriginDeniedError, OriginNotFoundError
-from haulyard_chassis.store import AccessDeniedError, ObjectChangedError, ObjectNotFoundError
+from haulyard_chassis.store import AccessDeniedError, ObjectChangedError, ObjectNotFoundError, ObjectStore, StoreError
 from haulyard_contracts import ErrorCode, SegmentedSource, Source
 
 
@@ -41,3 +41,22 @@ def source_error(error: Exception, source: Source | None, *, name: str, entry: i
         return PartError(ErrorCode.SOURCE_UNAVAILABLE, f"{name}: what was staged of it cannot be read: {error}")
     code, reason = _REASONS.get(type(error), (ErrorCode.SOURCE_UNAVAILABLE, f"it could not be read: {error}"))
     return PartError(code, f"{name}: {reason}", entry=entry)
+
+
+async def blamed(error: PartError, store: ObjectStore, bucket: str) -> PartError:
+    """Return the error as it is, or one that blames the store for what looked like a fault of one file.
+
+    While the store is away every file is unreadable, and the job must fail instead of going on without them.
+
+    Args:
+        error: why a task could not be done.
+        store: takes the archive.
+        bucket: takes the archive.
+    """
+    if error.code is not ErrorCode.SOURCE_UNAVAILABLE:
+        return error
+    try:
+        await store.head_bucket(bucket)
+    except StoreError as away:
+        return PartError(ErrorCode.STORE_UNAVAILABLE, f"the store does not answer: {away}")
+    return error

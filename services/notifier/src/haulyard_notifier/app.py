@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from faststream.nats import NatsBroker
 from litestar import Litestar
@@ -19,6 +20,7 @@ from haulyard_chassis.identity import Tickets
 from haulyard_chassis.job_state import JobCache, JobState, connect_cache
 from haulyard_chassis.jwks import make_verifier
 from haulyard_chassis.store import ObjectStore
+from haulyard_chassis.webhook_records import valid_secrets
 from haulyard_contracts import ArchiveLocation, JobEvent, Topology
 from haulyard_notifier.background import in_background
 from haulyard_notifier.draining import on_termination
@@ -28,9 +30,10 @@ from haulyard_notifier.live.event_stream import job_events
 from haulyard_notifier.live.hub import Hub
 from haulyard_notifier.live.presence import Presence
 from haulyard_notifier.live.sources import NatsEvents
-from haulyard_notifier.live.websocket import job_socket
+from haulyard_notifier.live.websocket import JobSockets
 from haulyard_notifier.settings import NotifierSettings
 from haulyard_notifier.webhooks.deliveries import Deliveries
+from haulyard_notifier.webhooks.hosts import Hosts
 from haulyard_notifier.webhooks.intake import WebhookIntake
 from haulyard_notifier.webhooks.sender import SenderSettings, WebhookSender
 from haulyard_notifier.webhooks.signature import signing_key
@@ -50,9 +53,17 @@ class _Connections:
     nats: Client | None = None
     cache: Redis | None = None
     pool: Pool | None = None
+    hub: Hub | None = None
 
     def health(self) -> Health:
-        return Health(required={"nats": self._nats}, reported={"cache": self._cache, "database": self._database})
+        return Health(
+            required={"nats": self._nats, "staying": self._staying},
+            reported={"cache": self._cache, "database": self._database},
+        )
+
+    async def _staying(self) -> None:
+        if self.hub is not None and self.hub.is_closed:
+            raise ConnectionError("about to stop")
 
     async def _nats(self) -> None:
         if self.nats is None or not self.nats.is_connected:
@@ -80,16 +91,18 @@ def create_app(settings: NotifierSettings) -> Litestar:
             await _start(app, settings, connections, stack)
             yield
 
-    return make_app(
+    app = make_app(
         title="Haulyard notifier",
         description=_DESCRIPTION,
-        routes=[job_socket, job_events],
+        routes=[job_events],
         health=connections.health(),
         lifespan=lifespan,
         cors_origins=settings.cors_origins,
         metrics_enabled=settings.metrics_enabled,
         behind_tls=settings.behind_tls,
     )
+    app.asgi_handler = JobSockets(app.asgi_handler, app)
+    return app
 
 
 async def _start(app: Litestar, settings: NotifierSettings, connections: _Connections, stack: AsyncExitStack) -> None:
@@ -111,7 +124,13 @@ async def _start(app: Litestar, settings: NotifierSettings, connections: _Connec
     await ensure_topology(client, topology, replicas=settings.nats_replicas)
 
     state = JobState(JobCache(cache), pool, client.jetstream(timeout=PUBLISH_TIMEOUT), topology)
-    hub = Hub(NatsEvents(client, topology), state.read, interval=1 / settings.max_updates_per_second)
+    connections.hub = hub = Hub(
+        NatsEvents(client, topology),
+        state.read,
+        interval=1 / settings.max_updates_per_second,
+        most_of_user=settings.user_connections,
+        most_of_job=settings.job_connections,
+    )
     stack.push_async_callback(hub.close)
     presence = Presence(cache)
     stack.push_async_callback(presence.farewell)
@@ -129,12 +148,12 @@ async def _start(app: Litestar, settings: NotifierSettings, connections: _Connec
             heartbeat=settings.heartbeat,
         ),
     )
-    await _start_webhooks(settings, topology, Deliveries(pool), store, stack)
-    stack.enter_context(on_termination(hub.end_all))
+    await _start_webhooks(settings, topology, pool, store, stack)
+    stack.enter_context(on_termination(partial(hub.end_all, within=settings.drain)))
 
 
 async def _start_webhooks(
-    settings: NotifierSettings, topology: Topology, deliveries: Deliveries, store: ObjectStore, stack: AsyncExitStack
+    settings: NotifierSettings, topology: Topology, pool: Pool, store: ObjectStore, stack: AsyncExitStack
 ) -> None:
     def link(archive: ArchiveLocation, filename: str) -> str:
         return store.presign_get(archive.bucket, archive.key, expires=settings.download_expires, filename=filename)
@@ -142,8 +161,11 @@ async def _start_webhooks(
     session = await stack.enter_async_context(
         egress_session(networks=settings.allowed_networks, timeout=settings.webhook_timeout)
     )
+    deliveries = Deliveries(pool)
     sender = WebhookSender(
         deliveries,
+        Hosts(pool),
+        partial(valid_secrets, pool),
         session,
         link,
         SenderSettings(

@@ -10,8 +10,8 @@ from litestar import Litestar
 
 from haulyard_chassis.app import make_app
 from haulyard_chassis.broker import PUBLISH_TIMEOUT, Publisher, ensure_topology
-from haulyard_chassis.consume import make_broker
-from haulyard_chassis.database import connect_database, migrate
+from haulyard_chassis.consume import make_broker, stop_broker
+from haulyard_chassis.database import close_pool, connect_database, migrate
 from haulyard_chassis.health import Health
 from haulyard_chassis.job_state import JobCache, connect_cache
 from haulyard_chassis.logs import get_logger
@@ -53,15 +53,15 @@ def create_app(settings: OrchestratorSettings) -> Litestar:
             stack.push_async_callback(store.close)
             stack.push_async_callback(cache.aclose)
             pool = await connect_database(settings, name="haulyard-orchestrator")
-            stack.push_async_callback(pool.close)
+            stack.push_async_callback(close_pool, pool)
             await migrate(pool)
+            session = origin_session(settings.allowed_networks)
+            stack.push_async_callback(session.close)
             client = await broker.connect()
-            stack.push_async_callback(broker.stop)
+            stack.push_async_callback(stop_broker, broker, client)
             await ensure_topology(client, topology, replicas=settings.nats_replicas)
             await _prepare_buckets(store, settings)
             profile = await _probe(store, settings.archive_bucket)
-            session = origin_session(settings.allowed_networks)
-            stack.push_async_callback(session.close)
             runtime.jobs = Jobs(
                 pool=pool,
                 store=store,
@@ -95,6 +95,7 @@ def create_app(settings: OrchestratorSettings) -> Litestar:
                 bucket=settings.archive_bucket,
                 intervals=Intervals(
                     stale_after=settings.stale_seconds,
+                    upload_check=settings.orphan_upload_seconds / 6,
                     orphan_after=settings.orphan_upload_seconds,
                     job_timeout=settings.job_timeout_seconds,
                     record_keep=settings.record_days * _DAY,

@@ -1,9 +1,21 @@
 """The record of archives (table ``archives``), which jobs share: all SQL that reads and changes them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Final
+
+from ulid import ULID
 
 from haulyard_chassis.database import Connection, Pool
+
+ARCHIVES: Final = "archives/"
+"""Start of the keys of all archives."""
+
+
+def archive_key(now: datetime) -> str:
+    """Return a new key, behind those of before; it names no job, because several may come to have the archive."""
+    return f"{ARCHIVES}{str(ULID.from_datetime(now)).lower()}.zip"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +77,19 @@ async def is_wanted(connection: Connection, key: str) -> bool:
     return bool(await connection.fetchval(_WANTED, key))
 
 
+_UNKNOWN = """
+SELECT listed.key FROM unnest($1::text[]) AS listed (key)
+WHERE NOT EXISTS (SELECT FROM archives WHERE archives.key = listed.key)
+  AND NOT EXISTS (SELECT FROM download_jobs
+                  WHERE archive_key = listed.key AND status IN ('queued', 'processing'))
+"""
+
+
+async def unknown(connection: Connection, keys: Sequence[str]) -> list[str]:
+    """Return those of the keys that no archive has, and that none is to get."""
+    return [row["key"] for row in await connection.fetch(_UNKNOWN, list(keys))]
+
+
 @dataclass(frozen=True, slots=True)
 class Unused:
     """An archive that no job has any more, or whose time is over."""
@@ -74,12 +99,14 @@ class Unused:
     key: str
 
 
+# Two statements: a plan that has to do for both of them would read all archives.
 _CLAIM = """
 SELECT id, bucket, key FROM archives archive
-WHERE ($2::bigint IS NULL OR id = $2) AND ($2::bigint IS NOT NULL OR expires_at <= now())
-  AND NOT EXISTS (SELECT FROM download_jobs WHERE archive_id = archive.id AND status = 'completed')
+WHERE {} AND NOT EXISTS (SELECT FROM download_jobs WHERE archive_id = archive.id AND status = 'completed')
 ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED
 """
+_CLAIM_EXPIRED = _CLAIM.format("expires_at <= now()")
+_CLAIM_ONE = _CLAIM.format("id = $2")
 
 
 async def claim_unused(connection: Connection, *, limit: int, archive_id: int | None = None) -> list[Unused]:
@@ -90,7 +117,10 @@ async def claim_unused(connection: Connection, *, limit: int, archive_id: int | 
         limit: at most so many.
         archive_id: look at this one only, whether its time is over or not.
     """
-    rows = await connection.fetch(_CLAIM, limit, archive_id)
+    if archive_id is None:
+        rows = await connection.fetch(_CLAIM_EXPIRED, limit)
+    else:
+        rows = await connection.fetch(_CLAIM_ONE, limit, archive_id)
     return [Unused(row["id"], row["bucket"], row["key"]) for row in rows]
 
 

@@ -51,6 +51,11 @@ class Dispatcher:
         self._stream = stream
         self._topology = topology
 
+    @property
+    def can_send(self) -> bool:
+        """Whether the broker is there."""
+        return self._publisher.is_connected
+
     async def send_ready(self, connection: Connection, job: Job, *, sent: int) -> None:
         """Send tasks of a job that are ready, as many as its user may have under way. The job must be locked.
 

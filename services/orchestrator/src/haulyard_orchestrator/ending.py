@@ -172,9 +172,12 @@ class Ending:
         """The user stopped the job; nothing of it is left in the store. One that is over stays as it is."""
         async with self._pool.acquire() as connection, connection.transaction():
             job = await job_records.lock(connection, job_id)
-            if job is None or job.status in TERMINAL:
+            if job is None:
                 return
-            await job_records.cancel(connection, job, keep=self._keep)
-        log.info("job cancelled")
+            if job.status not in TERMINAL:
+                await job_records.cancel(connection, job, keep=self._keep)
+                log.info("job cancelled")
+            elif job.status is not JobStatus.CANCELLED or job.told_sequence >= job.sequence:
+                return  # else whoever cancelled it did not get to the end of this
         await self.clean_up(job)
         await self.over(job)

@@ -3,10 +3,12 @@
 from datetime import timedelta
 
 from haulyard_chassis.database import Pool
+from haulyard_chassis.dead_letters import DeadLetters
 from haulyard_chassis.job_state import CACHE_UNAVAILABLE, JobCache
 from haulyard_chassis.logs import get_logger
 from haulyard_chassis.store import ObjectStore
 from haulyard_chassis.uploads import upload_folder
+from haulyard_chassis.webhook_records import forget_webhooks
 from haulyard_contracts import TERMINAL, JobStatus, UserErasure
 from haulyard_orchestrator import archive_records, catalogue, erasure_records, job_records
 from haulyard_orchestrator.dispatch import Dispatcher
@@ -29,6 +31,7 @@ class Forgetting:
         dispatcher: knows the events of jobs.
         teller: is told of what expires.
         ending: ends jobs that are deleted before they are over.
+        dead_letters: holds messages that were given up, which may name users.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class Forgetting:
         dispatcher: Dispatcher,
         teller: Teller,
         ending: Ending,
+        dead_letters: DeadLetters,
     ) -> None:
         self._pool = pool
         self._store = store
@@ -49,6 +53,7 @@ class Forgetting:
         self._dispatcher = dispatcher
         self._teller = teller
         self._ending = ending
+        self._dead_letters = dead_letters
 
     async def expire(self, *, limit: int) -> int:
         """Let jobs expire whose time is over; return how many."""
@@ -89,7 +94,7 @@ class Forgetting:
         return len(old)
 
     async def erase_user(self, erasure: UserErasure) -> None:
-        """Forget a user: jobs, archives, uploads, and the rows of the catalogue; done again if it breaks off.
+        """Forget a user: jobs, archives, uploads, messages, rows of the catalogue; done again if it breaks off.
 
         What the receipt says afterwards is only how much there was.
         """
@@ -99,17 +104,20 @@ class Forgetting:
                 batch = await job_records.of_user(connection, erasure.user_id, limit=_BATCH)
             if not batch:
                 break
+            await self._dead_letters.forget(job_ids=batch)  # while it is known whose these jobs were
             for job_id in batch:
                 jobs += await self.delete_job(job_id)
         try:
             await self._cache.forget_user(erasure.user_id)
         except CACHE_UNAVAILABLE as error:
             log.warning("cache unavailable", error=repr(error))  # what it has of users expires within a day
+        await self._dead_letters.forget(user_id=erasure.user_id)
         folder = upload_folder(erasure.user_id)
         uploads = [each.key async for each in self._store.list_objects(self._files_bucket, prefix=folder)]
         await self._store.delete_all(self._files_bucket, uploads)
         async with self._pool.acquire() as connection, connection.transaction():
             files = await catalogue.delete_of_user(connection, erasure.user_id)
+            await forget_webhooks(connection, erasure.user_id)
             await erasure_records.complete(connection, erasure.erasure_id, jobs=jobs, files=files, uploads=len(uploads))
         log.info("user erased", erasure_id=erasure.erasure_id, jobs=jobs, files=files)
 

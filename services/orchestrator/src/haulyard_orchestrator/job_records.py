@@ -428,8 +428,8 @@ async def running(connection: Connection, user_id: str) -> int:
 _CLAIM_STALE = """
 UPDATE download_jobs SET checked_at = now() WHERE id IN (
   SELECT id FROM download_jobs
-  WHERE status IN ('queued', 'processing') AND checked_at < now() - $1::interval AND updated_at < now() - $1::interval
-  ORDER BY checked_at LIMIT $2 FOR UPDATE SKIP LOCKED)
+  WHERE status IN ('queued', 'processing') AND greatest(checked_at, updated_at) < now() - $1::interval
+  ORDER BY greatest(checked_at, updated_at) LIMIT $2 FOR UPDATE SKIP LOCKED)
 RETURNING id
 """
 
@@ -437,6 +437,26 @@ RETURNING id
 async def claim_stale(connection: Connection, *, older_than: timedelta, limit: int) -> list[str]:
     """Return jobs that have not moved for a while; each is returned to one caller, and not again for as long."""
     return [row["id"] for row in await connection.fetch(_CLAIM_STALE, older_than, limit)]
+
+
+_CLAIM_PARKED = """
+UPDATE download_jobs SET checked_at = now() WHERE id IN (
+  SELECT id FROM download_jobs WHERE status = 'queued' AND checked_at = 'epoch'
+  ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED)
+RETURNING id
+"""
+
+
+async def claim_parked(connection: Connection, *, limit: int) -> list[str]:
+    """Return jobs that were recorded because the broker did not take their requests; each to one caller."""
+    return [row["id"] for row in await connection.fetch(_CLAIM_PARKED, limit)]
+
+
+async def park_again(connection: Connection, job_ids: Sequence[str]) -> None:
+    """Give claimed jobs back that could not begin."""
+    await connection.execute(
+        "UPDATE download_jobs SET checked_at = 'epoch' WHERE id = ANY($1::text[]) AND status = 'queued'", list(job_ids)
+    )
 
 
 _CLAIM_UNTOLD = """
@@ -458,7 +478,7 @@ async def overdue(connection: Connection, *, older_than: timedelta, limit: int) 
     """Return jobs that have taken longer than a job may."""
     rows = await connection.fetch(
         "SELECT id FROM download_jobs WHERE status IN ('queued', 'processing') AND created_at < now() - $1::interval"
-        " LIMIT $2",
+        " ORDER BY created_at LIMIT $2",
         older_than,
         limit,
     )

@@ -14,6 +14,7 @@ from nats.js import JetStreamContext
 
 from haulyard_chassis.broker import Publisher
 from haulyard_chassis.database import Connection, Pool
+from haulyard_chassis.dead_letters import DeadLetters
 from haulyard_chassis.job_state import JobCache
 from haulyard_chassis.logs import get_logger
 from haulyard_chassis.store import ObjectStore
@@ -58,7 +59,7 @@ class _Following(Enum):
     START_OVER = auto()
     """All that was made so far is void."""
     CLEAN_UP = auto()
-    """The job has failed."""
+    """The job is over, and may have left something behind."""
 
 
 class Jobs:
@@ -108,6 +109,7 @@ class Jobs:
             dispatcher=self._dispatcher,
             teller=self._teller,
             ending=self._ending,
+            dead_letters=DeadLetters(stream, publisher, topology),
         )
 
     # Requests
@@ -167,6 +169,11 @@ class Jobs:
     async def tell(self, job_id: str) -> None:
         """Tell of a job's state once more."""
         await self._teller.tell(job_id)
+
+    @property
+    def can_send(self) -> bool:
+        """Whether the broker is there to take tasks."""
+        return self._dispatcher.can_send
 
     async def send_due(self, *, limit: int) -> int:
         """Send the tasks whose next attempt is due; return how many."""
@@ -235,17 +242,20 @@ class Jobs:
         """Take in that something is prepared; the last one lets the archive be laid out."""
         async with self._pool.acquire() as connection, connection.transaction():
             job = await job_records.lock(connection, result.job_id)
-            if job is None:
-                return
-            if self._is_valid(job, result):
-                row = await part_records.get_task(connection, job.id, Phase.PREPARE, result.number)
-                if row is not None and await part_records.mark_prepared(connection, result):
-                    measures.done(result)
-                    await job_records.preparation_is_done(
-                        connection, job.id, data_bytes=row.data_bytes, through=result.bytes_through
-                    )
-            following = await self._advance(connection, job)
-        await self._follow(job, following)
+            if job is not None:
+                if self._is_valid(job, result):
+                    row = await part_records.get_task(connection, job.id, Phase.PREPARE, result.number)
+                    if row is not None and await part_records.mark_prepared(connection, result):
+                        measures.done(result)
+                        await job_records.preparation_is_done(
+                            connection, job.id, data_bytes=row.data_bytes, through=result.bytes_through
+                        )
+                following = await self._advance(connection, job)
+        if job is None or job.status in TERMINAL:
+            # It was staged after all that had been staged for the job was deleted.
+            await self._ending.drop_staged(result.job_id)
+        if job is not None:
+            await self._follow(job, following)
 
     async def part_failed(self, result: PartFailed) -> None:
         """Take in that a part could not be made or prepared, and do what the policy says."""
@@ -343,7 +353,8 @@ class Jobs:
     async def _advance(self, connection: Connection, job: Job) -> _Following:
         """Release what can be made now; return what follows once the transaction is over. The job must be locked."""
         if job.status in TERMINAL:
-            return _Following.OVER if job.told_sequence < job.sequence else _Following.NOTHING
+            # Whoever ended it did not get as far as to tell of it, nor perhaps to clean up.
+            return _Following.CLEAN_UP if job.told_sequence < job.sequence else _Following.NOTHING
         if job.follows is not None:
             return await self._advance_follower(connection, job, job.follows)
         counts = await part_records.count(connection, job.id)

@@ -8,10 +8,9 @@ import dataclasses
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import asyncpg
-from ulid import ULID
 
 from haulyard_chassis.database import Connection, Pool
 from haulyard_chassis.logs import get_logger
@@ -19,7 +18,7 @@ from haulyard_chassis.store import ObjectStore
 from haulyard_chassis.store_profile import StoreProfile
 from haulyard_contracts import TERMINAL, ErrorCode, Failure, JobRequested, OnMissing, PreparedRange, PrepareTask
 from haulyard_orchestrator import archive_records, file_records, job_records, measures, part_records, whole_records
-from haulyard_orchestrator.archive_records import Shared
+from haulyard_orchestrator.archive_records import Shared, archive_key
 from haulyard_orchestrator.dispatch import Dispatcher, Window
 from haulyard_orchestrator.ending import Ending
 from haulyard_orchestrator.file_records import JobFile
@@ -133,7 +132,7 @@ class Planner:
         wish = await self._wish(job, files)
         if wish.found and not wish.lost and not self._to_prepare(wish):
             shared = await self._shared(wish)
-            plan = self._lay_out(wish, self._new_key()) if shared.is_nowhere else None
+            plan = self._lay_out(wish, archive_key(datetime.now(UTC))) if shared.is_nowhere else None
             if plan is not None and len(plan.parts) == 1:
                 try:
                     return await self._accept_whole(request, wish, plan, traceparent)
@@ -345,10 +344,6 @@ class Planner:
 
     # Building
 
-    def _new_key(self) -> str:
-        """Return a key for an archive; it names no job, because several may come to have the archive."""
-        return f"archives/{str(ULID()).lower()}.zip"
-
     def _lay_out(self, wish: _Wish, key: str) -> Plan | None:
         """Return the plan, or None if the archive would be too large."""
         try:
@@ -367,7 +362,7 @@ class Planner:
             return None
 
     async def _build(self, wish: _Wish) -> None:
-        job, key = wish.job, self._new_key()
+        job, key = wish.job, archive_key(datetime.now(UTC))
         plan = self._lay_out(wish, key)
         if plan is None:
             message = "The archive would have more parts, or larger ones, than the store allows; ask for fewer files."

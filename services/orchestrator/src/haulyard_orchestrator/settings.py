@@ -49,7 +49,7 @@ class OrchestratorSettings(ServiceSettings):
         60.0, gt=0, description="Seconds without movement after which the reconciler looks at a job again."
     )
     orphan_upload_seconds: float = Field(
-        3600.0, gt=0, description="Age at which a multipart upload that belongs to no job is dropped."
+        3600.0, gt=0, description="Age at which what belongs to no job is dropped from the store."
     )
     result_slots: int = Field(64, ge=1, le=1000, description="Results that are taken in at the same time.")
     planning_slots: int = Field(16, ge=1, le=1000, description="Jobs that are planned at the same time.")

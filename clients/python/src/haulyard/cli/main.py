@@ -9,7 +9,7 @@ import click
 import msgspec
 from click.shell_completion import get_completion_class
 
-from haulyard.cli import account, files, jobs
+from haulyard.cli import account, admin, files, jobs
 from haulyard.cli.exits import Exit, exit_of
 from haulyard.cli.get import CONNECTIONS_OPTION, FORCE_OPTION, OUTPUT_OPTION, VERIFY_OPTION, get
 from haulyard.cli.interrupts import InterruptedByUser
@@ -24,6 +24,11 @@ _STATES = [status.value for status in JobStatus if status is not JobStatus.UNKNO
 
 _JOB = click.argument("job_id", metavar="JOB")
 _JOBS = click.argument("job_ids", metavar="JOB...", nargs=-1, required=True)
+_SEQUENCES = click.argument("sequences", metavar="[SEQUENCE]...", nargs=-1, type=click.IntRange(1))
+_ALL = click.option("--all", "all_of_them", is_flag=True, help="All of them, or all from --stream.")
+_STREAM = click.option(
+    "--stream", type=click.Choice(["jobs", "tasks", "results", "events"]), help="Only those from this stream."
+)
 _LIMIT = click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="Show this many at most.")
 
 
@@ -44,6 +49,16 @@ def jobs_group() -> None:
 @cli.group("files")
 def files_group() -> None:
     """Add files to the catalogue, and see what is in it."""
+
+
+@cli.group("admin")
+def admin_group() -> None:
+    """What operators do; the token needs the scope `admin`."""
+
+
+@admin_group.group("dead-letters")
+def letters_group() -> None:
+    """See messages that were given up, send them again, delete them."""
 
 
 _GET_OPTIONS = (
@@ -111,6 +126,15 @@ command(files_group, "list")(
 command(files_group, "rm")(
     _with(click.argument("file_ids", metavar="FILE_ID...", nargs=-1, required=True))(files.remove_files)
 )
+
+
+command(admin_group, "job")(_with(_JOB)(admin.inspect_job))
+command(letters_group, "list")(_with(_STREAM, _LIMIT)(admin.list_dead_letters))
+command(letters_group, "show")(
+    _with(click.argument("sequence", metavar="SEQUENCE", type=click.IntRange(1)))(admin.show_dead_letter)
+)
+command(letters_group, "replay")(_with(_SEQUENCES, _ALL, _STREAM)(admin.replay_dead_letters))
+command(letters_group, "purge")(_with(_SEQUENCES, _ALL, _STREAM)(admin.purge_dead_letters))
 
 
 @cli.command()

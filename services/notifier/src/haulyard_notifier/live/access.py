@@ -1,11 +1,28 @@
 """Who may watch which job, and from where on."""
 
 import re
+from dataclasses import dataclass
 
-from haulyard_chassis.identity import JOBS_READ, InvalidTokenError, Tickets, Verifier
+from haulyard_chassis.identity import JOBS_READ, Tickets, Verifier
 
 _JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,50}")
 _MAX_SEQUENCE = 2**63 - 1
+
+
+class InsufficientScopeError(Exception):
+    """The token is valid, and does not grant ``jobs:read``."""
+
+    def __init__(self) -> None:
+        super().__init__(f"The token does not grant {JOBS_READ}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """Who is let in."""
+
+    user_id: str
+    must_own: bool
+    """Whether the job must be the user's; False when a ticket itself is the permission."""
 
 
 def is_job_id(text: str) -> bool:
@@ -41,17 +58,17 @@ class Access:
         self._tokens = tokens
         self._tickets = tickets
 
-    async def owner(self, job_id: str, *, ticket: str | None, authorization: str | None) -> str | None:
-        """Return the user to whom the job must belong; None when the ticket itself is the permission.
+    async def admit(self, job_id: str, *, ticket: str | None, authorization: str | None) -> Admission:
+        """Return who may watch the job.
 
         Raises:
             haulyard_chassis.identity.InvalidTokenError: neither a valid ticket for this job nor a valid token.
             haulyard_chassis.identity.KeysUnavailableError: it cannot be told whether the token is valid.
+            InsufficientScopeError: the token is not for this.
         """
         if ticket is not None:
-            self._tickets.verify(ticket, job_id)
-            return None
+            return Admission(self._tickets.verify(ticket, job_id), must_own=False)
         principal = await self._tokens.verify_header(authorization)
         if JOBS_READ not in principal.scopes:
-            raise InvalidTokenError(f"the token does not grant {JOBS_READ}")
-        return principal.user_id
+            raise InsufficientScopeError
+        return Admission(principal.user_id, must_own=True)

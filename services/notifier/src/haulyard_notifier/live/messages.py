@@ -8,7 +8,7 @@ from datetime import datetime
 import msgspec
 
 from haulyard_chassis.job_state import default_filename
-from haulyard_contracts import ErrorCode, Failure, JobStatus, Progress, encode
+from haulyard_contracts import ErrorCode, Failure, JobStatus, Progress
 from haulyard_notifier.live.state import LiveState
 
 
@@ -81,7 +81,11 @@ def message_of(state: LiveState, *, download_url: str | None) -> ClientMessage:
     )
 
 
-def sse_event(message: ClientMessage) -> bytes:
-    """Return the message as one event of an event stream (HTML standard, section 9.2)."""
-    kind = message.__struct_config__.tag
-    return b"id: %d\nevent: %s\ndata: %s\n\n" % (message.sequence, str(kind).encode(), encode(message))
+def sse_event(message: ClientMessage, text: str) -> bytes:
+    """Return the message as one event of an event stream (HTML standard, section 9.2).
+
+    Args:
+        message: the message.
+        text: it as JSON, which has no line breaks.
+    """
+    return f"id: {message.sequence}\nevent: {message.__struct_config__.tag}\ndata: {text}\n\n".encode()

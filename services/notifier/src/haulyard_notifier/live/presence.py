@@ -24,10 +24,12 @@ class Presence:
 
     Args:
         cache: where the sets are.
+        renew: seconds after which what stays is written again.
     """
 
-    def __init__(self, cache: Redis) -> None:
+    def __init__(self, cache: Redis, *, renew: float = _RENEW) -> None:
         self._cache = cache
+        self._renew = renew
         self._present: set[tuple[str, str]] = set()
         self._changed: dict[tuple[str, str], bool] = {}
         self._wake = asyncio.Event()
@@ -45,12 +47,16 @@ class Presence:
 
     async def run(self) -> None:
         """Write changes as they come, and renew what stays; until cancelled."""
+        loop = asyncio.get_running_loop()
+        renewal = loop.time() + self._renew
         while True:
             try:
-                async with asyncio.timeout(_RENEW):
+                async with asyncio.timeout_at(renewal):
                     await self._wake.wait()
             except TimeoutError:
-                self._changed.update(dict.fromkeys(self._present, True))
+                # What changed meanwhile is newer.
+                self._changed = dict.fromkeys(self._present, True) | self._changed
+                renewal = loop.time() + self._renew
             await self._write()
 
     async def farewell(self) -> None:

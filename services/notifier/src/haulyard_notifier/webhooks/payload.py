@@ -11,6 +11,7 @@ from haulyard_contracts import ErrorCode, EventType, Failure, JobEvent, JobStatu
 class CompletedBody(msgspec.Struct, frozen=True, kw_only=True):
     """The archive is ready."""
 
+    type: str = "job.completed"
     job_id: str
     status: JobStatus = JobStatus.COMPLETED
     download_url: str | None = None
@@ -24,6 +25,7 @@ class CompletedBody(msgspec.Struct, frozen=True, kw_only=True):
 class FailedBody(msgspec.Struct, frozen=True, kw_only=True):
     """The job is over without an archive."""
 
+    type: str = "job.failed"
     job_id: str
     status: JobStatus = JobStatus.FAILED
     error: Failure
