@@ -119,7 +119,7 @@ class _StreamingWorker:
         await self._put(None)
 
     async def _put(self, chunk: bytes | None) -> None:
-        while self._ahead.full():
+        while self._ahead.full():  # noqa: ASYNC110 - another thread empties it
             await asyncio.sleep(0.001)
         self._ahead.put_nowait(chunk)
 
