@@ -13,7 +13,7 @@ PAGE    := services/gateway/src/haulyard_gateway/static/index.html
 WEB_SRC := $(shell find web clients/react -type f -not -path '*/node_modules/*' -not -path '*/dist/*' -not -path '*/test/*')
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up down status web test test-unit test-integration test-e2e test-web check docs bench chaos fmt lock clean
+.PHONY: help install demo up down status web test test-unit test-integration test-e2e test-web check docs bench load growth chaos fmt lock clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -97,6 +97,12 @@ bench: $(READY) ## Measure speed and memory beside what the store itself does; w
 
 chaos: $(READY) ## Kill processes and servers under a thousand jobs, then audit (CHAOS="--jobs 200 --seed 7")
 	@PYTHONPATH=tests $(BIN)/python -m chaos.run $(CHAOS)
+
+load: $(READY) ## Measure with many jobs and many who watch (LOAD="seed", "flood --jobs 10000", "initiate"); docs/load.md
+	@$(BIN)/python bench/load.py $(LOAD)
+
+growth: $(READY) ## Measure with ever more finished jobs, and with 1, 2 and 4 archivers; docs/load.md
+	@PYTHONPATH=tests $(BIN)/python bench/growth.py $(GROWTH)
 
 fmt: $(READY) ## Format the code
 	@$(BIN)/ruff check --fix --quiet $(SRC) || true

@@ -19,6 +19,7 @@ from haulyard_chassis.database import Pool, open_pool
 from haulyard_chassis.settings import ServiceSettings
 from haulyard_chassis.store import ObjectStore
 from haulyard_devstack import Stack
+from haulyard_devstack.identity import descendants
 
 MIB = 1024 * 1024
 FILES = "haulyard-files"
@@ -168,6 +169,16 @@ class Rig:
             if name.startswith(prefix)
         )
 
+    def peaks(self) -> dict[str, float]:
+        """Return the largest resident memory of each service and server, in MiB; of several, of the largest one."""
+        parts = {process.pid: name.rstrip("-0123456789") for name, process in self.stack.processes.items()}
+        peaks: dict[str, float] = {}
+        for pid, (_, command) in _processes().items():
+            name = parts.get(pid) or next((name for mark, name in _SERVERS.items() if mark in command), None)
+            if name:
+                peaks[name] = max(peaks.get(name, 0.0), _status(pid, "VmHWM") / 1024)
+        return peaks
+
     def forget_peaks(self) -> None:
         """Let peaks of memory begin anew (proc(5), clear_refs)."""
         for process in self.stack.processes.values():
@@ -186,11 +197,9 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def _processes() -> dict[int, tuple[float, str]]:
-    """Return processor seconds and command of each process."""
+    """Return processor seconds and command of each process that we, or those whom we started, have started."""
     found = {}
-    for folder in Path("/proc").iterdir():
-        if not folder.name.isdigit():
-            continue
+    for folder in (Path(f"/proc/{pid}") for pid in descendants(os.getpid())):
         try:
             fields = (folder / "stat").read_text().rpartition(")")[2].split()
             command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")

@@ -28,9 +28,9 @@ from chaos.faults import Havoc, Supervisor, kill_services, take_servers_away
 from chaos.scenario import Kind, Order, Scenario, digest, make_scenario, turns
 from chaos.webhooks import Hooks, hooks
 from haulyard_chassis.tasks import cancel_and_wait
-from haulyard_devstack import Infra, Stack, running_stack
-from haulyard_devstack.services import default_services
+from haulyard_devstack import Infra, Stack
 from support.installation import make_installation
+from support.services import running_services
 
 RECOVERY = 180.0
 """Seconds that all jobs may take to be over once nothing is broken any more."""
@@ -45,6 +45,7 @@ class Plan:
 
     seed: int = 1
     jobs: int = 1_000
+    users: int = 6
     at_once: int = 24
     """Jobs that clients have under way."""
     kill_every: float = 1.0
@@ -115,28 +116,21 @@ def _counted(counter: Counter[str]) -> str:
 @asynccontextmanager
 async def chaos_stack(infra: Infra, root: Path) -> AsyncIterator[Stack]:
     """Run the services as an installation of its own, on servers that can be killed."""
-    own = {
-        name: value for name, value in (await make_installation(infra.environment())).items() if "PUBLIC" not in name
-    }
     settings = {
         "HAULYARD_STALE_SECONDS": "10",
-        "HAULYARD_ORPHAN_UPLOAD_SECONDS": "45",
-        "HAULYARD_RATE_LIMIT_PER_MINUTE": "0",
-        "HAULYARD_MAX_JOBS_PER_USER": "0",
+        "HAULYARD_ORPHAN_UPLOAD_SECONDS": "15",
         "HAULYARD_WEBHOOK_SECRET": secrets.token_hex(24),
         # Parts of the size of a task that lives long enough: a large file is several.
         "HAULYARD_PART_BODY_BYTES": str(8 * 1024 * 1024),
     }
-    specs = [replace(spec, env={**own, **settings}, prefer_port=None) for spec in default_services()]
-    specs += [replace(spec, name="orchestrator-2") for spec in specs if spec.name == "orchestrator"]
-    async with running_stack(root, env=own, services=specs) as stack:
+    async with running_services(root, await make_installation(infra.environment()), **settings) as stack:
         yield stack
 
 
 async def run_chaos(infra: Infra, stack: Stack, plan: Plan) -> Report:
     """Do it all, and return how it went."""
     report = Report(plan=plan, jobs=plan.jobs)
-    scenario = make_scenario(plan.seed, jobs=plan.jobs)
+    scenario = make_scenario(plan.seed, jobs=plan.jobs, users=plan.users)
     clients = [
         GoodClient(stack.api_url, stack.token(f"user-{user}"), report.answers, seed=f"{plan.seed}:client:{user}")
         for user in range(len(scenario.libraries))

@@ -139,7 +139,7 @@ def make_scenario(seed: int, *, jobs: int, users: int = 6) -> Scenario:
 def _library(user: int, draw: random.Random) -> Library:
     return Library(
         small=tuple(SourceFile(f"u{user}/small-{n:02}.bin", draw.randint(0, 200 * KIB)) for n in range(30)),
-        large=tuple(SourceFile(f"u{user}/large-{n}.bin", draw.randint(12 * MIB, 30 * MIB)) for n in range(2)),
+        large=tuple(SourceFile(f"u{user}/large-{n}.bin", draw.randint(12 * MIB, 20 * MIB)) for n in range(2)),
         texts=tuple(SourceFile(f"u{user}/text-{n}.txt", draw.randint(1, 600 * KIB), text=True) for n in range(6)),
     )
 
@@ -178,7 +178,7 @@ def _order(
         case Kind.EMPTY:
             names, ghosts = (), draw.randint(1, 3)
         case Kind.CANCELLED:
-            names = _names(library.large, draw, 1, 2) + names
+            names = _names(library.large, draw, 0, 1) + names
             wait = draw.choice([0.0, 0.0, 0.1, 0.5, 1.5])
         case _:
             pass

@@ -7,7 +7,15 @@ from haulyard_chassis.database import Connection
 HEAVY_USER = "user_heavy"
 """Has a tenth of the finished jobs."""
 LARGE_TABLES = frozenset(
-    {"download_jobs", "download_job_files", "download_job_parts", "archives", "files", "webhook_deliveries"}
+    {
+        "download_jobs",
+        "download_job_files",
+        "download_job_parts",
+        "archives",
+        "files",
+        "webhook_deliveries",
+        "deleted_jobs",
+    }
 )
 """Tables that grow with the jobs: nobody may read one of them from end to end."""
 
@@ -21,7 +29,7 @@ WITH new AS (
   FROM generate_series($1::int, $2::int) AS n),
 archive AS (
   INSERT INTO archives (id, digest, bucket, key, size_bytes, created_at, expires_at) OVERRIDING SYSTEM VALUE
-  SELECT n, md5(n::text) || md5(n::text), 'archives', 'archives/' || n || '.zip', 300000, created_at,
+  SELECT $4::bigint + n, md5(n::text) || md5(n::text), 'archives', 'archives/' || n || '.zip', 300000, created_at,
          created_at + interval '7 days'
   FROM new WHERE status = 'completed'),
 job AS (
@@ -33,7 +41,7 @@ job AS (
          CASE status WHEN 'completed' THEN 3 ELSE 0 END, CASE status WHEN 'failed' THEN 3 ELSE 0 END,
          CASE status WHEN 'failed' THEN 'INTERNAL' END, created_at, created_at, created_at + interval '1 second',
          created_at + interval '7 days', 3, 3, created_at, 'download_' || id || '.zip', 'archives',
-         'archives/' || n || '.zip', 300000, 300000, 300000, CASE status WHEN 'completed' THEN n END,
+         'archives/' || n || '.zip', 300000, 300000, 300000, CASE status WHEN 'completed' THEN $4::bigint + n END,
          md5(n::text) || md5(n::text), created_at, created_at, created_at
   FROM new),
 file AS (
@@ -49,9 +57,12 @@ part AS (
                                   is_body, etag)
   SELECT id, 'build', 1, 1, 'done', decode(repeat('00', 700), 'hex'), 300000, 300000, true, false, md5(n::text)
   FROM new),
+deleted AS (
+  INSERT INTO deleted_jobs (id, deleted_at) SELECT 'job_0' || lpad(n::text, 25, '0'), created_at
+  FROM new WHERE n % 5 = 0),
 catalogue AS (
   INSERT INTO files (id, owner_id, bucket, key, name, size_bytes, etag, crc32, crc32_etag, modified_at)
-  SELECT $3 + n, CASE n % 20 WHEN 0 THEN NULL WHEN 1 THEN 'user_heavy' ELSE 'user_' || n % 97 END, 'files',
+  SELECT $3::bigint + n, CASE n % 20 WHEN 0 THEN NULL WHEN 1 THEN 'user_heavy' ELSE 'user_' || n % 97 END, 'files',
          'sources/' || n, n || '.bin', 100000, md5(n::text), n, md5(n::text), now()
   FROM new)
 INSERT INTO webhook_deliveries (id, job_id, user_id, url, event_type, payload, status, next_attempt_at)
@@ -86,8 +97,13 @@ SELECT id, 'build', 1, 1, CASE n % 20 WHEN 1 THEN 'retrying' ELSE 'queued' END,
 FROM new WHERE status = 'processing'
 """
 
+# The database gives away ids behind ours from now on.
+_GO_ON = "SELECT setval(pg_get_serial_sequence('{0}', 'id'), greatest(max(id), $1)) FROM {0}"
+
 _FIRST_FILE = 1_000_000
-"""Ids of the catalogue begin behind those that tests are given by the database."""
+_FIRST_ARCHIVE = 1_000_000
+"""Ids begin behind those that the database gave away before."""
+_LAST = 100_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +141,10 @@ async def add_jobs(connection: Connection, before: Filled, after: Filled) -> Non
     """
     async with connection.transaction():
         await connection.execute("SET LOCAL session_replication_role = replica")
-        await connection.execute(_FINISHED, before.finished + 1, after.finished, _FIRST_FILE, timeout=300)
+        await connection.execute(
+            _FINISHED, before.finished + 1, after.finished, _FIRST_FILE, _FIRST_ARCHIVE, timeout=300
+        )
+        for table in ("archives", "files"):
+            await connection.execute(_GO_ON.format(table), _LAST)
         await connection.execute(_RUNNING, before.running + 1, after.running, _FIRST_FILE, timeout=300)
-        await connection.execute("SELECT setval(pg_get_serial_sequence('archives', 'id'), max(id)) FROM archives")
-        await connection.execute("SELECT setval(pg_get_serial_sequence('files', 'id'), max(id)) FROM files")
     await connection.execute("VACUUM ANALYZE", timeout=300)

@@ -177,6 +177,11 @@ HOT = (
         BATCH,
         lambda on: job_records.forgettable(on.connection, older_than=timedelta(days=30), limit=BATCH),
     ),
+    Hot(
+        "job_records.forget_deleted",
+        BATCH,
+        lambda on: job_records.forget_deleted(on.connection, older_than=timedelta(days=30)),
+    ),
     Hot("archive_records.claim_unused", BATCH, lambda on: archive_records.claim_unused(on.connection, limit=BATCH)),
     Hot("part_records.due", BATCH, lambda on: part_records.due(on.connection, limit=BATCH)),
     Hot("deliveries.claim", BATCH, lambda on: Deliveries(on.pool).claim(BATCH, lease=60.0)),

@@ -184,6 +184,10 @@ class Hands:
                 job.excused.add(source.file_id)
                 self._see_version(job, place)
 
+    def place_of(self, file_id: int) -> int:
+        """Return the place of a file's source."""
+        return next(place for place, source in enumerate(self.sources) if source.file_id == file_id)
+
     def _see_version(self, job: JobModel, place: int) -> None:
         source = self.sources[place]
         if source.version is None or source.kind.owner not in (None, job.request.user_id):
@@ -228,6 +232,10 @@ class Hands:
         """A request is delivered, the first time or once more."""
         self._note(request.job_id, Cause.WORK)
         await self.world.jobs.accept(request, traceparent=None)
+
+    async def accept_again(self, job: JobModel) -> None:
+        """The request of a job is delivered once more."""
+        await self.accept(job.request)
 
     async def cancel(self, job: JobModel) -> None:
         self._note(job.request.job_id, Cause.CANCEL)

@@ -84,9 +84,9 @@ mon max pg per osd = 500
 # A monitor alone has nobody to wait for: the defaults (one second) make every new pool take seconds.
 paxos propose interval = 0.05
 paxos min wait = 0.02
-# The monitor would stop when a big disk is 95 % full.
-mon data avail warn = 2
-mon data avail crit = 1
+# The monitor would stop when a big disk is 95 % full; the last hundredth of one is still plenty.
+mon data avail warn = 0
+mon data avail crit = -1
 # After a kill -9 of the gateway the first change of a bucket waits until its old self's watch has run out.
 osd client watch timeout = 5
 osd objectstore = bluestore

@@ -71,6 +71,11 @@ class ManagedProcess:
         """Whether the child has been started and not yet reaped."""
         return self._reaper is not None and not self._reaper.done()
 
+    @property
+    def exit_code(self) -> int | None:
+        """How the child ended the last time: negative for a signal; None while it runs, or if it never ran."""
+        return self._reaper.result() if self._reaper is not None and self._reaper.done() else None
+
     async def start(self, ready: Probe, timeout: float = 30.0) -> None:  # noqa: ASYNC109 -- part of the error message
         """Start the child and wait until `ready` says yes.
 

@@ -229,6 +229,23 @@ async def test_the_broker_answers_for_a_record_that_is_away(
     assert await state.look_up(request_.job_id) == StateReading(queued_document(request_), ("record",))
 
 
+async def test_a_job_that_is_recorded_just_now_is_not_overlooked(
+    pool: Pool, stream: JetStreamContext, topology: Topology, request_: JobRequested
+) -> None:
+    """It is not in the record yet when that is looked at, and no longer in the broker a moment later."""
+    expected: list[JobDocument] = []
+
+    class Overtaking:
+        async def get_last_msg(self, stream_name: str, subject: str) -> Any:
+            expected.append(await insert(pool, request_.job_id))
+            return await stream.get_last_msg(stream_name, subject)
+
+    overtaking: Any = Overtaking()
+    state = JobState(JobCache(CACHE_AWAY), pool, overtaking, topology)
+    reading = await state.look_up(request_.job_id)
+    assert (reading.document, reading.away) == (expected[0], ("cache",))
+
+
 async def test_a_job_that_is_nowhere_is_none(state: JobState) -> None:
     assert await state.look_up("job_nowhere") == StateReading(None)
 

@@ -4,8 +4,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from haulyard_chassis.broker import BrokerUnavailableError
+from haulyard_chassis.store import StoreUnavailableError
 from haulyard_chassis.store_profile import PROBE_PREFIX
-from haulyard_contracts import EventType, JobStatus
+from haulyard_contracts import ErrorCode, EventType, Failure, JobStatus
 from haulyard_orchestrator import job_records
 from haulyard_orchestrator.archive_records import archive_key
 from haulyard_orchestrator.reconciler import Intervals, Reconciler
@@ -154,3 +155,49 @@ async def test_a_cancellation_that_broke_off_is_done_to_its_end_when_it_comes_ag
     assert await world.uploads(request.job_id) == []
     ends = [event for event in await world.events(request.job_id) if event.type is EventType.CANCELLED]
     assert len(ends) == 1
+
+
+async def test_a_deleted_job_does_not_come_back_when_its_request_is_delivered_again(world: World) -> None:
+    """Whoever took the request in may have died before it was acknowledged, and the user have been faster."""
+    for data in (b"one part", bytes(12 * 1024 * 1024)):
+        request = await world.request(await world.add_file(data))
+        await world.work(request.job_id)
+        await world.jobs.delete(request.job_id)
+        await world.jobs.accept(request, traceparent=None)
+        await world.jobs.refuse(request, Failure(code=ErrorCode.INTERNAL, message="no"), traceparent=None)
+        assert await world.pool.fetchval("SELECT count(*) FROM download_jobs WHERE id = $1", request.job_id) == 0
+        assert await world.tasks(request.job_id) == []
+
+
+async def test_a_request_that_comes_while_its_job_is_deleted_does_not_bring_it_back(world: World) -> None:
+    request = await world.request(await world.add_file(b"data"))
+    async with world.pool.acquire() as connection, connection.transaction():
+        await job_records.lock(connection, request.job_id)
+        await job_records.delete(connection, request.job_id)
+        accepting = asyncio.create_task(world.jobs.accept(request, traceparent=None))
+        waiting = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND locktype = 'advisory')"
+        async with asyncio.timeout(10):
+            while not await world.pool.fetchval(waiting):  # noqa: ASYNC110 - nobody tells of it
+                await asyncio.sleep(0.01)
+    await accepting
+    assert await world.pool.fetchval("SELECT count(*) FROM download_jobs WHERE id = $1", request.job_id) == 0
+
+
+async def test_the_archive_of_a_deleted_job_goes_although_the_store_was_away(
+    world: World, reconciler: Reconciler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = await world.request(await world.add_file(b"only here"))
+    await world.work(request.job_id)
+    location = (await world.document(request.job_id)).archive
+    assert location is not None
+
+    async def away(bucket: str, key: str) -> None:
+        raise StoreUnavailableError("DELETE: refused")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.store, "delete", away)
+        with pytest.raises(StoreUnavailableError):
+            await world.jobs.delete(request.job_id)
+    await world.jobs.delete(request.job_id)  # the wish is delivered again, and the job is gone
+    await reconciler.forget_old()
+    assert location.key not in await _keys(world)

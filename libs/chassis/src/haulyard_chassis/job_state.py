@@ -315,6 +315,9 @@ class JobState:
                 await self._to_cache(recorded)
             return StateReading(recorded, tuple(away))
         document = cached or await self._from_broker(job_id, away)
+        if document is None and "record" not in away:
+            # It may have gone from the broker to the record between our two looks.
+            document = await self._from_record(job_id, away)
         if document is None and ("record" in away or "broker" in away):
             raise JobStateUnavailableError(f"{job_id}: no answer from {', '.join(away)}")
         return StateReading(document, tuple(away))

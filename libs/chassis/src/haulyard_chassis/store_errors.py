@@ -43,6 +43,7 @@ _BY_CODE: dict[str, type[StoreError]] = {
     "NotImplemented": StoreRefusedError,
     "OperationAborted": StoreUnavailableError,
     "PreconditionFailed": ObjectChangedError,
+    "QuotaExceeded": StoreUnavailableError,  # Ceph, with a 403: there may be room again later
     "RequestTimeout": StoreUnavailableError,
     "ServiceUnavailable": StoreUnavailableError,
     "SlowDown": StoreUnavailableError,

@@ -124,6 +124,17 @@ async def claim_unused(connection: Connection, *, limit: int, archive_id: int | 
     return [Unused(row["id"], row["bucket"], row["key"]) for row in rows]
 
 
+_LET_GO = """
+UPDATE archives archive SET expires_at = now()
+WHERE id = $1 AND NOT EXISTS (SELECT FROM download_jobs WHERE archive_id = archive.id AND status = 'completed')
+"""
+
+
+async def let_go(connection: Connection, archive_id: int) -> None:
+    """End the time of an archive if no job has it any more."""
+    await connection.execute(_LET_GO, archive_id)
+
+
 async def delete(connection: Connection, archive_id: int) -> None:
     """Forget an archive."""
     await connection.execute("DELETE FROM archives WHERE id = $1", archive_id)

@@ -18,6 +18,8 @@ from haulyard_orchestrator.telling import Teller
 log = get_logger(__name__)
 
 _BATCH = 100
+_REMEMBERED = timedelta(days=7)
+"""How long the id of a deleted job is kept: longer than its request can be under way."""
 
 
 class Forgetting:
@@ -89,6 +91,7 @@ class Forgetting:
         """Delete the records of jobs that expired long ago; return how many."""
         async with self._pool.acquire() as connection:
             old = await job_records.forgettable(connection, older_than=older_than, limit=limit)
+            await job_records.forget_deleted(connection, older_than=_REMEMBERED)
         for job_id in old:
             await self.delete_job(job_id)
         return len(old)
@@ -128,6 +131,8 @@ class Forgetting:
             job = await job_records.lock(connection, job_id)
             if job is not None:
                 await job_records.delete(connection, job_id)
+                if job.archive_id is not None:
+                    await archive_records.let_go(connection, job.archive_id)  # if we do not get as far as below
         try:
             await self._cache.forget(job_id)
         except CACHE_UNAVAILABLE as error:
@@ -135,6 +140,7 @@ class Forgetting:
         await self._dispatcher.forget_events(job_id)
         if job is None:
             return False
+        await self._dispatcher.recall(job)  # a task that is done may wait there to be acknowledged: it names files
         if job.archive_id is not None:
             await self.drop_archives(limit=1, archive_id=job.archive_id)
         log.info("job deleted", job_id=job_id)

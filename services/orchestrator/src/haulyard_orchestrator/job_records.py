@@ -382,9 +382,14 @@ async def expire(connection: Connection, job: Job) -> None:
 
 
 async def delete(connection: Connection, job_id: str) -> None:
-    """Forget a job, its files, its parts and its deliveries."""
+    """Forget a job, its files, its parts and its deliveries. Its id is kept for a while: it must not come back."""
     await connection.execute("DELETE FROM webhook_deliveries WHERE job_id = $1", job_id)
     await connection.execute("DELETE FROM download_jobs WHERE id = $1", job_id)
+
+
+async def forget_deleted(connection: Connection, *, older_than: timedelta) -> None:
+    """Forget which jobs were deleted so long ago that nobody asks for them any more."""
+    await connection.execute("DELETE FROM deleted_jobs WHERE deleted_at < now() - $1::interval", older_than)
 
 
 @dataclass(frozen=True, slots=True)
