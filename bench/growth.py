@@ -20,7 +20,7 @@ import uvloop
 
 from haulyard_chassis.database import Connection, migrate
 from haulyard_devstack import Infra
-from load import Ground, Setup, ground, keep, say
+from load import Ground, Setup, ground, keep, say, until_planned
 from load_costs import calls, spent
 from rig import Figure
 from support.explained import Executed, explaining
@@ -131,6 +131,7 @@ async def one_round(at: Ground, jobs: int, *, archivers: int, finished: int) -> 
     if statuses["completed"] != jobs:
         raise RuntimeError(f"not all jobs were completed: {dict(statuses)}")
     await at.clean_up()
+    await until_planned(at, time.monotonic() + DEADLINE)  # and deleted, so that it is not in the next round
     return Round(
         archivers=archivers,
         finished=finished,

@@ -361,7 +361,7 @@ async def flood(at: Ground, arguments: argparse.Namespace) -> list[Figure]:
 
 
 async def until_planned(at: Ground, deadline: float) -> None:
-    """Wait until no request is in the broker any more."""
+    """Wait until no request, and no wish to delete a job, is in the broker any more."""
     while time.monotonic() < deadline:
         if not (await at.stream.stream_info(at.topology.jobs.name)).state.messages:
             return

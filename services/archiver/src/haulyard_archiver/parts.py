@@ -118,6 +118,9 @@ class PartMaker:
                 return await self._stream(task, piece, entry)
             if isinstance(failure, UploadGoneError):
                 raise PartError(_write_code(failure), f"the archive could not be written: {failure}") from failure
+            is_of_copy = not copying.cancelled() and copying.exception() is failure
+            if is_of_copy and isinstance(failure, StoreUnavailableError):
+                raise await self._copy_error(failure, piece, entry) from failure
             if isinstance(failure, SOURCE_ERRORS):
                 raise source_error(failure, entry.source, name=entry.name, entry=entry.index) from failure
             raise failure
@@ -147,6 +150,17 @@ class PartMaker:
             offset=source.offset,
             length=source.length,
         )
+
+    async def _copy_error(self, failure: StoreUnavailableError, piece: DataPiece, entry: TaskEntry) -> PartError:
+        """Return whether a copy failed for its source or for the archive: the store does not tell, so read a little."""
+        if entry.source is not None:
+            try:
+                async with self._reader.open(entry.source, offset=piece.offset, length=1) as chunks:
+                    async for _ in chunks:
+                        pass
+            except SOURCE_ERRORS as error:
+                return source_error(error, entry.source, name=entry.name, entry=entry.index)
+        return PartError(_write_code(failure), f"the archive could not be written: {failure}")
 
     async def _digest(self, piece: DataPiece, entry: TaskEntry) -> int:
         """Return the CRC-32 of a slice."""
