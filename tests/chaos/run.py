@@ -15,7 +15,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ import msgspec
 
 from chaos.audit import Findings, audit_jobs, audit_places, open_places, status_counts
 from chaos.client import Answers, GoodClient, Outcome
+from chaos.doubling import Doubled, doubling
 from chaos.faults import Havoc, Supervisor, kill_services, take_servers_away
 from chaos.scenario import Kind, Order, Scenario, digest, make_scenario, turns
 from chaos.webhooks import Hooks, hooks
@@ -48,8 +49,12 @@ class Plan:
     users: int = 6
     at_once: int = 24
     """Jobs that clients have under way."""
-    kill_every: float = 1.0
-    outage_every: float = 20.0
+    kill_every: float | None = 1.0
+    """Seconds between two killed services; None: none is killed."""
+    outage_every: float | None = 20.0
+    """Seconds between two servers that go away; None: they stay."""
+    doubled: bool = False
+    """Every message comes twice."""
     away: float = 1.0
     """Seconds that a server stays away."""
     seconds: float = 900.0
@@ -65,6 +70,7 @@ class Report:
     havoc: Havoc = field(default_factory=Havoc)
     answers: Answers = field(default_factory=Answers)
     findings: Findings = field(default_factory=Findings)
+    doubler: Doubled | None = None
     ends: dict[str, dict[str, Any]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     """How long each phase took."""
@@ -94,6 +100,11 @@ class Report:
             ("ready again after", f"{ready[len(ready) // 2]:.1f} s (median), {ready[-1]:.1f} s (longest)"),
             ("servers away", f"{havoc.outages.total()}: {_counted(havoc.outages)}"),
             ("starts that failed", _counted(havoc.restarts_failed) or "none"),
+            *(
+                [("messages that came twice", _counted(Counter(self.doubler.taken)))]
+                if self.doubler is not None
+                else []
+            ),
             ("answers", _counted(Counter({str(status): n for status, n in sorted(answers.statuses.items())}))),
             ("no answer", _counted(Counter(answers.errors)) or "none"),
             ("answers with a warning", str(answers.warned)),
@@ -114,7 +125,7 @@ def _counted(counter: Counter[str]) -> str:
 
 
 @asynccontextmanager
-async def chaos_stack(infra: Infra, root: Path) -> AsyncIterator[Stack]:
+async def chaos_stack(addresses: dict[str, str], root: Path) -> AsyncIterator[Stack]:
     """Run the services as an installation of its own, on servers that can be killed."""
     settings = {
         "HAULYARD_STALE_SECONDS": "10",
@@ -123,12 +134,12 @@ async def chaos_stack(infra: Infra, root: Path) -> AsyncIterator[Stack]:
         # Parts of the size of a task that lives long enough: a large file is several.
         "HAULYARD_PART_BODY_BYTES": str(8 * 1024 * 1024),
     }
-    async with running_services(root, await make_installation(infra.environment()), **settings) as stack:
+    async with running_services(root, await make_installation(addresses), **settings) as stack:
         yield stack
 
 
-async def run_chaos(infra: Infra, stack: Stack, plan: Plan) -> Report:
-    """Do it all, and return how it went."""
+async def run_chaos(infra: Infra | None, stack: Stack, plan: Plan) -> Report:
+    """Do it all, and return how it went; without servers of our own none can go away."""
     report = Report(plan=plan, jobs=plan.jobs)
     scenario = make_scenario(plan.seed, jobs=plan.jobs, users=plan.users)
     clients = [
@@ -139,9 +150,13 @@ async def run_chaos(infra: Infra, stack: Stack, plan: Plan) -> Report:
         async with hooks() as receiver:
             with _timed(report, "upload"):
                 ids, digests = await _upload(scenario, clients)
-            outcomes = await _wreak(infra, stack, plan, scenario, clients, ids, receiver, report)
+            async with AsyncExitStack() as around:
+                if plan.doubled:
+                    environment = stack.processes["gateway"].command.env
+                    report.doubler = await around.enter_async_context(doubling(environment, seed=f"{plan.seed}:double"))
+                outcomes = await _wreak(infra, stack, plan, scenario, clients, ids, receiver, report)
             with _timed(report, "audit"):
-                await _audit(stack, outcomes, clients, digests, receiver, report)
+                await _audit(stack, plan, outcomes, clients, digests, receiver, report)
             if plan.measure_memory:
                 with _timed(report, "calm"):
                     await _measure_memory(stack, plan, scenario, clients, ids, receiver, report)
@@ -182,7 +197,7 @@ async def _upload(scenario: Scenario, clients: Sequence[GoodClient]) -> tuple[di
 
 
 async def _wreak(
-    infra: Infra,
+    infra: Infra | None,
     stack: Stack,
     plan: Plan,
     scenario: Scenario,
@@ -196,19 +211,19 @@ async def _wreak(
     draw = scenario.victims
     services = turns(sorted(stack.processes), draw)
     hard = random.Random(f"{plan.seed}:hard")
-    breaking = [
-        asyncio.create_task(kill_services(supervisor, services, every=plan.kill_every)),
-        asyncio.create_task(
-            take_servers_away(
-                infra,
-                turns(infra.names, random.Random(f"{plan.seed}:servers")),
-                report.havoc,
-                every=plan.outage_every,
-                away=plan.away,
-                hard=iter(lambda: hard.random() < 0.5, None),  # never None: for ever
-            )
-        ),
-    ]
+    breaking = []
+    if plan.kill_every is not None:
+        breaking.append(asyncio.create_task(kill_services(supervisor, services, every=plan.kill_every)))
+    if plan.outage_every is not None and infra is not None:
+        outages = take_servers_away(
+            infra,
+            turns(infra.names, random.Random(f"{plan.seed}:servers")),
+            report.havoc,
+            every=plan.outage_every,
+            away=plan.away,
+            hard=iter(lambda: hard.random() < 0.5, None),  # never None: for ever
+        )
+        breaking.append(asyncio.create_task(outages))
     outcomes: list[Outcome] = []
     watching = asyncio.create_task(supervisor.watch())
     telling = asyncio.create_task(_tell(outcomes, report.havoc, of=plan.jobs))
@@ -236,7 +251,8 @@ async def _wreak(
         with _timed(report, "recovery"):
             broken = [task.exception() for task in breaking if task.done()]
             await cancel_and_wait(*breaking)
-            await asyncio.gather(*(infra.start(name) for name in infra.names))
+            if infra is not None:
+                await asyncio.gather(*(infra.start(name) for name in infra.names))
             await supervisor.settle()
             await asyncio.wait(working, timeout=RECOVERY)
         report.findings.check("faults went on to the end", len(breaking), [repr(error) for error in broken])
@@ -269,6 +285,7 @@ def _say(line: str) -> None:
 
 async def _audit(
     stack: Stack,
+    plan: Plan,
     outcomes: Sequence[Outcome],
     clients: Sequence[GoodClient],
     digests: dict[str, str],
@@ -280,7 +297,7 @@ async def _audit(
     report.findings.check("no service ended by itself", len(stack.processes), report.havoc.own_ends)
     of_jobs = await audit_jobs(outcomes, clients, digests)
     async with open_places(stack.environment | dict(stack.processes["gateway"].command.env)) as places:
-        of_places = await audit_places(places, outcomes, receiver)
+        of_places = await audit_places(places, outcomes, receiver, doubled=plan.doubled)
     for found in (of_jobs, of_places):
         report.findings.checks |= found.checks
         report.findings.wrong += found.wrong
@@ -319,7 +336,7 @@ def _rss(pid: int) -> int:
 
 async def _main(plan: Plan, home: Path, out: Path, *, keep: bool) -> int:
     shutil.rmtree(home / "servers", ignore_errors=True)
-    async with Infra(home / "servers") as infra, chaos_stack(infra, home / "services") as stack:
+    async with Infra(home / "servers") as infra, chaos_stack(infra.environment(), home / "services") as stack:
         report = await run_chaos(infra, stack, plan)
     await asyncio.to_thread(out.write_text, report.as_json())
     _say(report.as_table())
@@ -336,11 +353,12 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--jobs", type=int, default=1_000)
     parser.add_argument("--minutes", type=float, default=15.0, help="after which no further job is asked for")
     parser.add_argument("--away", type=float, default=1.0, help="seconds that a server stays away")
+    parser.add_argument("--doubled", action="store_true", help="let every message come twice as well")
     parser.add_argument("--home", type=Path, default=Path(".haulyard/chaos"))
     parser.add_argument("--keep", action="store_true", help="leave the servers' data for a look")
     given = parser.parse_args(arguments)
     given.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    plan = Plan(seed=given.seed, jobs=given.jobs, seconds=given.minutes * 60, away=given.away)
+    plan = Plan(seed=given.seed, jobs=given.jobs, seconds=given.minutes * 60, away=given.away, doubled=given.doubled)
     return asyncio.run(_main(plan, given.home, given.home / "report.json", keep=given.keep))
 
 

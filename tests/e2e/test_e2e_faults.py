@@ -1,4 +1,7 @@
-"""Real processes die in the middle of real jobs; the jobs are only late."""
+"""Our own processes die in the middle of real jobs; the jobs are only late.
+
+What happens when a server goes away, or a service is told to stop, is in ``test_e2e_outages*.py``.
+"""
 
 import asyncio
 import hashlib
@@ -6,10 +9,9 @@ import random
 import tempfile
 import zipfile
 
-import httpx
 import pytest
 
-from haulyard_devstack import Infra, Stack
+from haulyard_devstack import Stack
 from haulyard_devstack.probes import http_ok
 from haulyard_devstack.process import ManagedProcess
 from support.client import ApiClient, members, sha256
@@ -93,45 +95,3 @@ async def test_a_killed_notifier_loses_nothing_that_a_client_cannot_get_again(ap
     await restart(stack, stack.processes["notifier"])
     (last,) = await api.watch(job["websocket_url"])
     assert last["type"] == "completed"
-
-
-@pytest.mark.parametrize("server", ["nats", "postgres", "valkey"])
-async def test_a_server_that_crashes_and_comes_back_only_delays_a_job(
-    api: ApiClient, infra: Infra | None, server: str
-) -> None:
-    if infra is None or server not in infra.names:
-        pytest.skip(f"{server} is not ours to kill: its address was given")
-    data = noise(PIECE)
-    ids = [await api.upload(f"{n}.bin", data) for n in range(3)]
-    job = await api.initiate(*ids)
-    await api.wait_for_bytes(job["job_id"], 1)
-    await infra.kill(server)
-    await asyncio.sleep(1)
-    await infra.start(server)
-    assert (await api.wait(job["job_id"]))["status"] == "completed"
-    assert list(members(await api.download(job["job_id"])).values()) == [sha256(data)] * 3
-
-
-async def test_jobs_are_accepted_while_the_cache_is_away(api: ApiClient, infra: Infra | None) -> None:
-    if infra is None or "valkey" not in infra.names:
-        pytest.skip("valkey is not ours to stop: its address was given")
-    file_id = await api.upload("a.txt", b"a")
-    await infra.stop("valkey")
-    try:
-        answer = await api.http.post("/v1/download/initiate", json={"file_ids": [file_id]})
-        assert answer.status_code == 202
-        assert "warning" in answer.headers
-        status = await api.wait(answer.json()["job_id"])
-        assert status["status"] == "completed"
-    finally:
-        await infra.start("valkey")
-
-
-async def test_services_end_in_time_when_they_are_told_to(stack: Stack, api: ApiClient) -> None:
-    file_id = await api.upload("a.bin", noise(PIECE))
-    job = await api.initiate(file_id)
-    await stack.processes["archiver-1"].stop()
-    await restart(stack, stack.processes["archiver-1"])
-    assert (await api.wait(job["job_id"]))["status"] == "completed"
-    async with httpx.AsyncClient(trust_env=False) as plain:
-        assert (await plain.get(f"{stack.urls['archiver-1']}/health/live")).status_code == 200

@@ -1,5 +1,6 @@
 """Services that are told to stop: they end in time, whatever they are doing, and lose nothing."""
 
+import asyncio
 import random
 import signal
 from collections.abc import AsyncIterator, Callable
@@ -18,6 +19,7 @@ pytestmark = [pytest.mark.fault, pytest.mark.timeout(300)]
 
 MIB = 1024 * 1024
 RECOVERY = 60.0
+SERVICES = ["gateway", "orchestrator", "archiver-1", "notifier"]
 CLEAN = {0, -signal.SIGTERM}
 """Exit codes of a process that ended because it was told to, and had not to be killed when its time was over."""
 
@@ -27,26 +29,29 @@ async def restart(stack: Stack, process: ManagedProcess) -> None:
     await process.start(lambda: http_ok(url), 60)
 
 
-@pytest.mark.parametrize("name", ["gateway", "orchestrator", "archiver-1", "notifier"])
-async def test_a_service_that_is_told_to_stop_at_work_ends_in_time_and_loses_nothing(
-    api: ApiClient, stack: Stack, name: str
+async def test_services_that_are_told_to_stop_at_work_end_in_time_and_lose_nothing(
+    api: ApiClient, stack: Stack
 ) -> None:
-    noise = random.Random(name)
+    noise = random.Random("stop")
     small = [await api.upload(f"{n}.bin", noise.randbytes(50_000)) for n in range(4)]
-    data = noise.randbytes(40 * MIB)
+    data = noise.randbytes(60 * MIB)
     large = await api.upload("large.bin", data)
-    process = stack.processes[name]
+    jobs = []
     async with under_load(api, small) as load:
-        await load.more(4, within=RECOVERY)
-        job = await api.initiate(large, small[0])
-        await api.wait_for_bytes(job["job_id"], 1)
-        await process.stop()
-        assert process.exit_code in CLEAN
-        await restart(stack, process)
+        for left_out, name in enumerate(SERVICES):
+            await load.more(2, within=RECOVERY)
+            process = stack.processes[name]
+            others = small[:left_out] + small[left_out + 1 :]  # equal jobs would share one archive
+            jobs.append(await api.initiate(large, *others, compression="deflate"))
+            await api.wait_for_bytes(jobs[-1]["job_id"], 1)
+            await process.stop()
+            assert process.exit_code in CLEAN, name
+            await restart(stack, process)
         await load.more(4, within=RECOVERY)
     assert {end["status"] for end in load.ends} == {"completed"}
-    assert (await load.wait(job["job_id"]))["status"] == "completed"
-    assert members(await api.download(job["job_id"]))["large.bin"] == sha256(data)
+    for job in jobs:
+        assert (await load.wait(job["job_id"]))["status"] == "completed"
+        assert members(await api.download(job["job_id"]))["large.bin"] == sha256(data)
 
 
 @pytest.fixture
@@ -60,8 +65,8 @@ async def lone(stack: Stack, tmp_path: Path) -> AsyncIterator[Callable[..., Mana
             replace(
                 command,
                 name=f"lone {name}",
-                log_file=tmp_path / "lone.log",
-                pid_file=tmp_path / "lone.pid",
+                log_file=tmp_path / f"lone-{name}.log",
+                pid_file=tmp_path / f"lone-{name}.pid",
                 env={
                     **command.env,
                     "HAULYARD_SHUTDOWN_GRACE": "2",
@@ -79,31 +84,32 @@ async def lone(stack: Stack, tmp_path: Path) -> AsyncIterator[Callable[..., Mana
         await process.stop()
 
 
-@pytest.mark.parametrize("name", ["gateway", "orchestrator", "archiver-1", "notifier"])
-async def test_a_service_ends_in_time_although_nothing_answers_it_any_more(
-    lone: Callable[..., ManagedProcess], infra: Infra | None, api: ApiClient, name: str
+async def test_services_end_in_time_although_nothing_answers_them_any_more(
+    lone: Callable[..., ManagedProcess], infra: Infra | None, api: ApiClient
 ) -> None:
     """Frozen servers keep connections open and say nothing: no farewell may be waited for."""
     if infra is None or len(infra.names) < 4:
         pytest.skip("the servers are not ours to freeze: their addresses were given")
-    process = lone(name)
-    await process.start(lambda: http_ok(f"http://127.0.0.1:{process.command.env['HAULYARD_HTTP_PORT']}/health/ready"))
+    processes = [lone(name) for name in SERVICES]
+    await asyncio.gather(*(start(process) for process in processes))
     await api.initiate(await api.upload("a.txt", b"a"))
     try:
         for server in infra.names:
             await infra.pause(server)
-        await process.stop()
+        await asyncio.gather(*(process.stop() for process in processes))
     finally:
         for server in infra.names:
             await infra.resume(server)
-    assert process.exit_code in CLEAN, process.log_tail()
+    assert {process.name: process.exit_code for process in processes if process.exit_code not in CLEAN} == {}
 
 
-@pytest.mark.parametrize("name", ["gateway", "orchestrator"])
-async def test_a_service_that_waits_for_a_server_can_be_told_to_stop(
-    lone: Callable[..., ManagedProcess], name: str
-) -> None:
-    process = lone(name, HAULYARD_POSTGRES_DSN="postgresql://nobody:nothing@127.0.0.1:1/nowhere")
+async def start(process: ManagedProcess) -> None:
+    url = f"http://127.0.0.1:{process.command.env['HAULYARD_HTTP_PORT']}/health/ready"
+    await process.start(lambda: http_ok(url), 60)
+
+
+async def test_a_service_that_waits_for_a_server_can_be_told_to_stop(lone: Callable[..., ManagedProcess]) -> None:
+    process = lone("orchestrator", HAULYARD_POSTGRES_DSN="postgresql://nobody:nothing@127.0.0.1:1/nowhere")
 
     async def waits() -> bool:
         return "database not there yet" in process.log_tail()

@@ -26,8 +26,8 @@ from haulyard_devstack.services import (
 )
 from haulyard_devstack.state import StackState
 
-_STOP_GRACE = 35.0
-"""More than the services' own grace for running work (25 s)."""
+_STOP_GRACE = 40.0
+"""More than the services' own grace for running work (25 s) and what they take to leave servers that do not answer."""
 
 
 def default_root(env: Mapping[str, str] = os.environ) -> Path:

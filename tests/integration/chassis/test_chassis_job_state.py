@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -152,6 +152,16 @@ async def test_a_cached_state_that_is_old_gives_way_to_the_record(
     document = await insert(pool, request_.job_id)
     assert await state.look_up(request_.job_id) == StateReading(document)
     assert await JobCache(redis_client).get(request_.job_id) == document
+
+
+async def test_a_cached_state_from_the_future_gives_way_to_the_record(
+    state: JobState, redis_client: Redis, pool: Pool, request_: JobRequested
+) -> None:
+    """A clock is a minute behind: a state that is old by then must not be believed for all that time."""
+    ahead = datetime.now(UTC) + timedelta(minutes=1)
+    await JobCache(redis_client).put(msgspec.structs.replace(queued_document(request_), updated_at=ahead))
+    document = await insert(pool, request_.job_id)
+    assert await state.look_up(request_.job_id) == StateReading(document)
 
 
 async def test_a_cached_state_that_is_old_is_better_than_none(redis_client: Redis, request_: JobRequested) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import nats
@@ -13,7 +14,7 @@ from redis.asyncio import Redis
 
 from haulyard_chassis.identity import mint_token
 from haulyard_chassis.job_state import JobCache
-from haulyard_chassis.limits import active_jobs_key
+from haulyard_chassis.limits import CacheGate, active_jobs_key
 from haulyard_contracts import JobStatus, Topology
 from integration.gateway.conftest import cut
 
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
 
 INITIATE = "/v1/download/initiate"
 BODY = {"file_ids": [70000, 70001]}
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for Redis on a busy machine: what is counted here is what it has counted."""
+    monkeypatch.setattr("haulyard_gateway.admission.CacheGate", partial(CacheGate, patience=5.0))
 
 
 @pytest.fixture

@@ -304,7 +304,8 @@ async def test_an_equal_job_gets_the_finished_archive_at_once(world: World) -> N
     assert await world.tasks(second.job_id) == []
     document = await world.document(second.job_id)
     assert document.status is JobStatus.COMPLETED
-    assert document.progress.percentage == 100
+    assert document.progress == (await world.document(first.job_id)).progress
+    assert document.progress.bytes_total == 100 + 13 * MIB
     assert {file.status for file in document.files} == {FileStatus.COMPLETED}
     assert await world.archive(second.job_id) == await world.archive(first.job_id)
     one, other = await archive_ids(world, first.job_id, second.job_id)

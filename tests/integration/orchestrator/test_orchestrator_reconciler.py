@@ -28,7 +28,9 @@ async def test_a_job_that_was_recorded_and_never_planned_is_planned(world: World
     file_id = await world.add_file(b"data")
     job_id = "job_never_planned"
     await world.pool.execute(
-        "INSERT INTO download_jobs (id, user_id, file_ids, total_files, filename) VALUES ($1, 'user', $2, 1, 'a.zip')",
+        # Older than what other tests have left behind.
+        "INSERT INTO download_jobs (id, user_id, file_ids, total_files, filename, checked_at, updated_at)"
+        " VALUES ($1, 'user', $2, 1, 'a.zip', 'epoch', 'epoch')",
         job_id,
         f"[{file_id}]",
     )
@@ -112,8 +114,9 @@ async def test_archives_that_no_record_names_are_deleted_and_others_stay(world: 
     (task,) = await world.parts((await world.request(await world.add_file(b"under way"))).job_id)
     await world.make(task)
     orphan = archive_key(datetime.now(UTC))
+    ancient = archive_key(datetime.now(UTC) - timedelta(days=3))  # the bucket's rules see to what is older than a day
     probe = f"{PROBE_PREFIX}0/source"
-    for key in (orphan, probe):
+    for key in (orphan, probe, ancient):
         await world.store.put(world.bucket, key, b"orphan", size=6, content_type="application/zip")
     location = (await world.document(finished.job_id)).archive
     assert location is not None
@@ -123,7 +126,7 @@ async def test_archives_that_no_record_names_are_deleted_and_others_stay(world: 
     await reconciler.drop_orphan_archives()
     await reconciler.drop_orphan_probes()
     left = await _keys(world)
-    assert {location.key, task.key} <= left
+    assert {location.key, task.key, ancient} <= left
     assert not {orphan, probe} & left
 
 

@@ -34,6 +34,9 @@ NEEDED = {
     ("POST", "/v1/files"): {FILES_WRITE},
     ("DELETE", "/v1/files/70000"): {FILES_WRITE},
     ("DELETE", "/v1/users/me/data"): {JOBS_WRITE, FILES_WRITE},
+    ("POST", f"/v1/deliveries/{JOB_ID}/redeliver"): {JOBS_WRITE},
+    ("GET", "/v1/webhooks/secrets"): {JOBS_WRITE},
+    ("POST", "/v1/webhooks/secrets/rotate"): {JOBS_WRITE},
 }
 """What else than ``jobs:read`` an endpoint needs."""
 

@@ -40,7 +40,7 @@ from haulyard_contracts import ConsumerSpec, Topology, UndecodableMessageError, 
 
 log = get_logger(__name__)
 
-_FAREWELL = 3.0
+_FAREWELL = 2.0
 """Seconds that the end of a connection may take."""
 _BACKOFF_FIRST = 0.5
 _BACKOFF_MOST = 30.0
@@ -216,7 +216,8 @@ async def stop_broker(broker: NatsBroker, client: Client) -> None:
     await asyncio.gather(*(subscriber.stop() for subscriber in broker.subscribers))
     try:
         async with asyncio.timeout(_FAREWELL):
-            await broker.stop()
+            await client.flush()  # a broker that does not answer would be waited for much longer
+        await broker.stop()
     except (nats.errors.Error, TimeoutError) as error:
         # What was not acknowledged is delivered again.
         log.warning("left without a farewell", error=repr(error))

@@ -40,7 +40,7 @@ UNAVAILABLE: tuple[type[Exception], ...] = (
 
 _CONNECT_TIMEOUT = 5.0
 _STATEMENT_TIMEOUT = 30.0
-_FAREWELL = 3.0
+_FAREWELL = 2.0
 """Seconds that the end of the connections may take."""
 _MIGRATION_LOCK = 0x6861756C  # "haul"
 _RETRY = 1.0

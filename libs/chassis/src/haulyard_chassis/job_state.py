@@ -274,7 +274,8 @@ def _is_believed(cached: JobDocument, *, at_least: int, sure: bool) -> bool:
     """Whether what the cache says needs no asking the record."""
     if cached.sequence < at_least:
         return False
-    return cached.status in TERMINAL or (not sure and datetime.now(UTC) - cached.updated_at < FRESH)
+    # The state has the time of another clock: one from the future is as little to be believed as an old one.
+    return cached.status in TERMINAL or (not sure and abs(datetime.now(UTC) - cached.updated_at) < FRESH)
 
 
 class JobState:

@@ -12,7 +12,7 @@ from haulyard_archiver import measures
 from haulyard_archiver.memory import Budget
 from haulyard_archiver.parts import PartMaker
 from haulyard_archiver.preparing import Preparer
-from haulyard_archiver.reading import PartError, blamed
+from haulyard_archiver.reading import PartError, surely
 from haulyard_archiver.settings import ArchiverSettings
 from haulyard_chassis.app import make_app
 from haulyard_chassis.broker import Publisher, ensure_topology
@@ -57,9 +57,8 @@ class _Worker:
         started = time.monotonic()
         result: Result
         try:
-            result = await (self._part(task) if isinstance(task, PartTask) else self._preparation(task))
-        except PartError as first:
-            error = await blamed(first, self._store, task.bucket)
+            result = await surely(lambda: self._once(task), self._store, task.bucket)
+        except PartError as error:
             log.warning("task failed", code=error.code, reason=str(error), attempt=task.attempt)
             result = failed(task, error)
         else:
@@ -68,6 +67,9 @@ class _Worker:
             log.info("task done", seconds=round(seconds, 3))
         measures.done(task.kind, result)
         await self.report(result, topology, trace)
+
+    async def _once(self, task: Task) -> PartDone | PrepareDone:
+        return await (self._part(task) if isinstance(task, PartTask) else self._preparation(task))
 
     async def _part(self, task: PartTask) -> PartDone:
         made = await self._maker.make(task)

@@ -1,9 +1,14 @@
 """Saying in the job's words why a source cannot be read."""
 
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
 from haulyard_chassis.egress import UnsafeUrlError
 from haulyard_chassis.origin import OriginChangedError, OriginDeniedError, OriginNotFoundError
 from haulyard_chassis.store import AccessDeniedError, ObjectChangedError, ObjectNotFoundError, ObjectStore, StoreError
 from haulyard_contracts import ErrorCode, SegmentedSource, Source
+
+Made = TypeVar("Made")
 
 
 class PartError(Exception):
@@ -43,20 +48,30 @@ def source_error(error: Exception, source: Source | None, *, name: str, entry: i
     return PartError(code, f"{name}: {reason}", entry=entry)
 
 
-async def blamed(error: PartError, store: ObjectStore, bucket: str) -> PartError:
-    """Return the error as it is, or one that blames the store for what looked like a fault of one file.
+async def surely(attempt: Callable[[], Awaitable[Made]], store: ObjectStore, bucket: str) -> Made:
+    """Return what an attempt makes; if a file is blamed that it fails, that is the file's fault.
 
-    While the store is away every file is unreadable, and the job must fail instead of going on without them.
+    While the store is away every file is unreadable, and the job must fail instead of going on without them. So a file
+    is blamed only if it could not be read again after the store had answered, and the store still answers then.
 
     Args:
-        error: why a task could not be done.
+        attempt: does the task; once more if need be.
         store: takes the archive.
         bucket: takes the archive.
+
+    Raises:
+        PartError: it cannot be done.
     """
-    if error.code is not ErrorCode.SOURCE_UNAVAILABLE:
-        return error
-    try:
-        await store.head_bucket(bucket)
-    except StoreError as away:
-        return PartError(ErrorCode.STORE_UNAVAILABLE, f"the store does not answer: {away}")
-    return error
+    for is_last in (False, True):
+        try:
+            return await attempt()
+        except PartError as error:
+            if error.code is not ErrorCode.SOURCE_UNAVAILABLE:
+                raise
+            try:
+                await store.head_bucket(bucket)
+            except StoreError as away:
+                raise PartError(ErrorCode.STORE_UNAVAILABLE, f"the store does not answer: {away}") from error
+            if is_last:
+                raise
+    raise AssertionError("the last attempt returns or raises")

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 
 from haulyard_chassis.app import make_app
 from haulyard_chassis.broker import PUBLISH_TIMEOUT, connect_broker, ensure_topology
-from haulyard_chassis.consume import Intake, make_broker, subscribe
+from haulyard_chassis.consume import Intake, make_broker, stop_broker, subscribe
 from haulyard_chassis.database import Pool, open_pool
 from haulyard_chassis.egress import egress_session
 from haulyard_chassis.health import Health
@@ -186,6 +186,7 @@ async def _start_webhooks(
         topology=topology,
         grace=settings.shutdown_grace,
     )(intake.handle)
-    stack.push_async_callback(broker.stop)
+    client = await broker.connect()
+    stack.push_async_callback(stop_broker, broker, client)
     stack.callback(intake.stop)
     await broker.start()

@@ -323,7 +323,7 @@ SET status = $2, sequence = sequence + 1, completed_at = now(), expires_at = arc
     archive_id = archive.id, archive_bucket = archive.bucket, archive_key = archive.key, upload_id = NULL,
     size_bytes = archive.size_bytes, download_url = 's3://' || archive.bucket || '/' || archive.key,
     failed_files = coalesce($5, job.failed_files), completed_files = job.total_files - coalesce($5, job.failed_files),
-    bytes_done = bytes_total, follows = NULL, digest = $4,
+    bytes_total = coalesce($6, bytes_total), bytes_done = coalesce($6, bytes_total), follows = NULL, digest = $4,
     planned_at = coalesce(planned_at, now()), prepared_at = coalesce(prepared_at, now()),
     built_at = coalesce(built_at, now())
 FROM archives archive WHERE job.id = $1 AND archive.id = $3 AND archive.expires_at > now()
@@ -332,7 +332,13 @@ RETURNING 1
 
 
 async def complete(
-    connection: Connection, job: Job, archive_id: int, *, digest: str | None, lost: int | None = None
+    connection: Connection,
+    job: Job,
+    archive_id: int,
+    *,
+    digest: str | None,
+    lost: int | None = None,
+    bytes_total: int | None = None,
 ) -> bool:
     """The job has its archive; False if that is gone. The job must be locked.
 
@@ -342,12 +348,13 @@ async def complete(
         archive_id: its archive.
         digest: of the archive.
         lost: files that are not in it; None if they are counted already.
+        bytes_total: of the files that are; None if they are counted already.
     """
     # A job that finds its archive in the store was never planned: for the table of states it is planned and complete.
     status = next_status(next_status(job.status, Step.PLAN), Step.COMPLETE)
     if job.status is JobStatus.QUEUED:
         await connection.execute("UPDATE download_jobs SET status = 'processing' WHERE id = $1", job.id)
-    return await connection.fetchval(_COMPLETE, job.id, status, archive_id, digest, lost) is not None
+    return await connection.fetchval(_COMPLETE, job.id, status, archive_id, digest, lost, bytes_total) is not None
 
 
 _END = """

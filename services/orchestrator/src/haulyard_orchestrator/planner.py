@@ -260,7 +260,14 @@ class Planner:
     async def _take_share(self, connection: Connection, job: Job, wish: _Wish, shared: Shared) -> None:
         digest, lost = wish.digest or "", len(wish.lost)
         if shared.archive_id is not None:
-            is_shared = await job_records.complete(connection, job, shared.archive_id, digest=digest, lost=lost)
+            is_shared = await job_records.complete(
+                connection,
+                job,
+                shared.archive_id,
+                digest=digest,
+                lost=lost,
+                bytes_total=sum(file.size or 0 for file in wish.found),
+            )
             await file_records.complete_all(connection, job.id)
         else:
             is_shared = await job_records.follow(connection, job, shared.leader_id or "", digest=digest, lost=lost)
