@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import random
+import shutil
 import sys
 import time
 import zlib
@@ -27,7 +28,12 @@ from rig import ARCHIVES, MIB, BenchFile, Figure, Rig, in_parallel, percentile, 
 
 RESULTS = Path(__file__).parent / "results"
 DATA = Path(__file__).parents[1] / ".haulyard" / "bench"
-UNLIMITED = {"HAULYARD_RATE_LIMIT_PER_MINUTE": "0", "HAULYARD_MAX_JOBS_PER_USER": "0"}
+ENVIRONMENT = {
+    "HAULYARD_RATE_LIMIT_PER_MINUTE": "0",
+    "HAULYARD_MAX_JOBS_PER_USER": "0",
+    # The embedded store frees what is deleted hours later; its disk is sparse.
+    "HAULYARD_CEPH_OSD_BYTES": str(64 * 1024 * MIB),
+}
 
 
 async def large_files(rig: Rig) -> list[Figure]:
@@ -349,7 +355,8 @@ CASES: dict[str, Callable[[Rig], Awaitable[list[Figure]]]] = {
 
 async def measure(chosen: list[str], *, large: bool) -> list[Figure]:
     """Start everything and measure."""
-    os.environ.update(UNLIMITED)
+    os.environ.update(ENVIRONMENT)
+    shutil.rmtree(DATA, ignore_errors=True)
     figures = codecs() if "codecs" in chosen else []
     async with running_stack(DATA) as stack:
         os.environ.update(stack.environment)

@@ -1,10 +1,12 @@
 import { useHaulyard, type JobSummary } from "@haulyard/react";
 import { useCallback, useEffect, useMemo, useState } from "react";
-import { withPage, type ListedJob } from "./jobList.ts";
+import { withNewest, withNext, withPage, type ListedJob } from "./jobList.ts";
 import { messageOf } from "./messages.ts";
 
 const KEY = "haulyard.started";
 const PAGE = 20;
+/** Milliseconds between two looks for jobs that were started elsewhere. */
+const EVERY = 10_000;
 
 export interface Jobs {
   /** Newest first; null until the first answer. */
@@ -25,8 +27,9 @@ interface State {
 }
 
 /**
- * The user's jobs. A job that was just started may not be in the server's record for a moment, so its id is kept in
- * this tab as well: a reload right after the start still shows it.
+ * The user's jobs, also those that are started elsewhere while the page is looked at. A job that was just started may
+ * not be in the server's record for a moment, so its id is kept in this tab as well: a reload right after the start
+ * still shows it.
  */
 export function useJobs(): Jobs {
   const client = useHaulyard();
@@ -40,11 +43,7 @@ export function useJobs(): Jobs {
         .jobs({ cursor, limit: PAGE, ...(signal ? { signal } : {}) })
         .then((page) => {
           if (signal?.aborted) return;
-          setState((old) => ({
-            jobs: cursor === null ? page.items : [...(old.jobs ?? []), ...page.items],
-            cursor: page.next_cursor,
-            problem: null,
-          }));
+          setState((old) => ({ ...(cursor === null ? withNewest(old, page) : withNext(old, page)), problem: null }));
         })
         .catch((error: unknown) => {
           if (!signal?.aborted) setState((old) => ({ ...old, problem: messageOf(error) }));
@@ -56,11 +55,18 @@ export function useJobs(): Jobs {
   useEffect(() => {
     const stopping = new AbortController();
     const reload = () => load(null, stopping.signal);
+    const look = () => {
+      if (document.visibilityState === "visible" && navigator.onLine) reload();
+    };
     reload();
+    const looking = setInterval(look, EVERY);
     addEventListener("online", reload);
+    document.addEventListener("visibilitychange", look);
     return () => {
       stopping.abort();
+      clearInterval(looking);
       removeEventListener("online", reload);
+      document.removeEventListener("visibilitychange", look);
     };
   }, [load]);
 

