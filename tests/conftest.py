@@ -16,6 +16,28 @@ from support.installation import make_installation
 
 ROOT = Path(__file__).parents[1]
 
+REAL = tuple(Path(__file__).parent / name for name in ("integration", "e2e", "chaos"))
+MOST_RERUNS = 5
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run a test on real servers once more if it fails; see `docs/decisions/0019`."""
+    for item in items:
+        if any(item.path.is_relative_to(directory) for directory in REAL):
+            item.add_marker(pytest.mark.flaky(reruns=1, reruns_delay=2))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail when so many tests had to be run again that it is not the machine."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None:
+        return
+    rerun = reporter.stats.get("rerun", [])
+    if len(rerun) > MOST_RERUNS:
+        reporter.write_line(f"{len(rerun)} tests had to be run again; no more than {MOST_RERUNS} may.", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
 
 @pytest.fixture(scope="session")
 async def infra() -> AsyncIterator[Infra | None]:
