@@ -12,6 +12,7 @@ from haulyard_chassis.app import make_app
 from haulyard_chassis.health import Health
 from haulyard_chassis.identity import Verifier
 from haulyard_chassis.jwks import make_verifier
+from haulyard_chassis.remembered import RememberingVerifier
 from haulyard_gateway import (
     admin,
     archive_download,
@@ -58,7 +59,7 @@ def create_app(settings: GatewaySettings, connect: Connect = connect) -> Litesta
     """
     # Health is wired before there is anything to check: the checks come with the connections.
     health = Health(required={})
-    verifier = make_verifier(settings)
+    verifier = RememberingVerifier(make_verifier(settings))
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
