@@ -29,6 +29,13 @@ def _hosts(hosts: tuple[str, ...]) -> tuple[str, ...]:
     return hosts
 
 
+def _http_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must be an http or https URL")
+    return url.rstrip("/")
+
+
 CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 """Values separated by commas."""
 
@@ -57,6 +64,19 @@ class ServiceSettings(BaseSettings):
     )
     metrics_enabled: bool = Field(
         default=True, description="Answer /metrics for Prometheus; proxies must not pass it on to the internet."
+    )
+    otlp_endpoint: Annotated[str, AfterValidator(_http_url)] | None = Field(
+        None,
+        description="OpenTelemetry collector that takes OTLP over HTTP, without the path /v1/traces:"
+        " http://collector:4318. Nothing is traced if not set. The exporter's other standard variables"
+        " (OTEL_EXPORTER_OTLP_HEADERS, …_CERTIFICATE, …_TIMEOUT, OTEL_BSP_…, OTEL_RESOURCE_ATTRIBUTES) work, too.",
+    )
+    trace_ratio: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="Share of the traces that begin here which is recorded; of one that a caller began, the caller"
+        " decides.",
     )
     shutdown_grace: float = Field(25.0, gt=0, description="Seconds that running work may take after SIGTERM.")
 

@@ -1,7 +1,7 @@
 """``haulyard-gateway``: run the gateway."""
 
 from haulyard_chassis.logs import configure_logging
-from haulyard_chassis.serve import serve
+from haulyard_chassis.serve import collect_garbage_seldom, serve
 from haulyard_chassis.settings import load_settings_or_exit
 from haulyard_gateway.app import create_app
 from haulyard_gateway.settings import GatewaySettings
@@ -11,7 +11,9 @@ def main() -> None:
     """Run until told to stop."""
     settings = load_settings_or_exit(GatewaySettings)
     configure_logging(settings, service="gateway")
-    serve(create_app(settings), settings)
+    app = create_app(settings)
+    collect_garbage_seldom()
+    serve(app, settings)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import asyncio
 
 from haulyard_chassis.database import connect_database, migrate
 from haulyard_chassis.logs import configure_logging
-from haulyard_chassis.serve import serve
+from haulyard_chassis.serve import collect_garbage_seldom, serve
 from haulyard_chassis.settings import load_settings_or_exit
 from haulyard_orchestrator.app import create_app
 from haulyard_orchestrator.settings import OrchestratorSettings
@@ -23,7 +23,9 @@ def main() -> None:
     if arguments.command == "migrate":
         asyncio.run(_migrate(settings))
     else:
-        serve(create_app(settings), settings)
+        app = create_app(settings)
+        collect_garbage_seldom()
+        serve(app, settings)
 
 
 async def _migrate(settings: OrchestratorSettings) -> None:
