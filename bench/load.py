@@ -346,7 +346,9 @@ async def flood(at: Ground, arguments: argparse.Namespace) -> list[Figure]:
         await at.accept(jobs, "initiate, while others are planned", watchers=watchers)
         await until_planned(at, deadline)
         say(f"all are in flight: {dict(await at.statuses())}, {len(at.watchers)} watchers")
-        await at.accept(10 * AT_ONCE, f"initiate, {jobs} in flight")
+        with at.held("orchestrator"):
+            await at.accept(10 * AT_ONCE, f"initiate, {jobs} in flight, gateway alone")
+        await at.accept(10 * AT_ONCE, f"initiate, {jobs} in flight, others are planned")
     started = time.monotonic()
     polling = asyncio.create_task(at.poll())
     statuses = await at.until_over(deadline)

@@ -179,6 +179,20 @@ async def test_so_many_may_wait_and_no_more(settings: GatewaySettings, orchestra
         assert {answer.json()["sequence"] for answer in await asyncio.gather(*waiting)} == {2}
 
 
+async def test_nobody_waits_for_a_service_that_stops(settings: GatewaySettings, orchestrator: Orchestrator) -> None:
+    async with served(settings) as (client, changes):
+        job_id = await new_job(client)
+        path = f"/v1/jobs/{job_id}/status?wait=25&since=1"
+        waiting = [asyncio.create_task(client.get(path)) for _ in range(3)]
+        await until_waiting(changes, 3)
+        await changes.end_all()
+        assert {answer.status_code for answer in await asyncio.gather(*waiting)} == {200}
+        assert (await client.get(path)).json()["sequence"] == 1
+        assert changes.waiting == 0
+        await orchestrator.change(job_id)
+        assert (await client.get(f"/v1/jobs/{job_id}/status")).json()["sequence"] == 2
+
+
 async def test_without_the_broker_nobody_waits(settings: GatewaySettings, wires: dict[str, Wire]) -> None:
     async with served(settings) as (client, changes):
         job_id = await new_job(client)

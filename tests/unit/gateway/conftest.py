@@ -163,6 +163,9 @@ class MemoryChanges:
         self.watches.put_nowait(watch)
         yield watch
 
+    async def end_all(self) -> None:
+        self.full = True
+
 
 @dataclass
 class MemoryCatalogue:

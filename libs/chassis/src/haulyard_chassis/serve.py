@@ -10,6 +10,7 @@ import uvicorn
 from haulyard_chassis.logs import get_logger
 from haulyard_chassis.settings import ServiceSettings
 from haulyard_chassis.tasks import cancel_and_wait
+from haulyard_chassis.tracing import stop_tracing
 
 log = get_logger(__name__)
 
@@ -37,6 +38,12 @@ class _Server(uvicorn.Server):
         await cancel_and_wait(starting)  # it has taken nothing on; what it has opened ends with the process
         if not starting.cancelled():
             starting.result()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop the application, and send the spans of its last work."""
+        await super().shutdown(sockets)
+        # Here, because what comes after is never reached: uvicorn ends with the signal that it got.
+        await stop_tracing()
 
 
 def make_server(app: Any, settings: ServiceSettings, *, ws: type[asyncio.Protocol] | None = None) -> uvicorn.Server:
@@ -79,8 +86,8 @@ def listen(server: uvicorn.Server) -> socket.socket:
 def collect_garbage_seldom() -> None:
     """Keep the collector of cycles from stopping a service that makes many small things, for nothing.
 
-    With ten thousand sockets a look at everything takes half a second, in which nobody is told anything; with many
-    requests under way it is what the slowest wait for. What is there before the first request stays for good, and what a
+    With ten thousand sockets a look at everything takes half a second, in which nobody is told anything; with
+    many requests under way it is what the slowest wait for. What is there before the first stays for good, and what a
     request or a message needs is gone after it: neither is worth a look. For a service that holds large buffers it is.
     """
     gc.collect()

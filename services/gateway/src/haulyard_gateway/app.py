@@ -9,6 +9,7 @@ from litestar.di import Provide
 from litestar.openapi.spec import Components
 
 from haulyard_chassis.app import make_app
+from haulyard_chassis.draining import on_termination
 from haulyard_chassis.health import Health
 from haulyard_chassis.identity import Verifier
 from haulyard_chassis.jwks import make_verifier
@@ -67,7 +68,8 @@ def create_app(settings: GatewaySettings, connect: Connect = connect) -> Litesta
             async with connect(settings) as ports:
                 app.state.context = make_context(settings, ports)
                 health.required, health.reported = ports.health.required, ports.health.reported
-                yield
+                with on_termination(ports.changes.end_all):
+                    yield
         finally:
             await verifier.close()
 

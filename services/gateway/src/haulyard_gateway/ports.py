@@ -39,8 +39,8 @@ class StatusReader(Protocol):
 class Watch(Protocol):
     """Hears of the changes of one job."""
 
-    async def next_after(self, sequence: int) -> int:
-        """Return the sequence of a state that is newer, as soon as there is one."""
+    async def next_after(self, sequence: int) -> int | None:
+        """Return the sequence of a state that is newer, as soon as there is one; None if nobody is to wait longer."""
 
 
 class Changes(Protocol):
@@ -48,6 +48,9 @@ class Changes(Protocol):
 
     def watch(self, job_id: str) -> AbstractAsyncContextManager[Watch | None]:
         """Hear of the changes of a job from now on; None if too many are waiting already."""
+
+    async def end_all(self) -> None:
+        """Have everybody answered who waits, and nobody wait any more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ class _Heard:
 
     def __init__(self) -> None:
         self._newest = 0
+        self._is_over = False
         self._changed = asyncio.Event()
 
     async def take(self, message: Msg) -> None:
@@ -43,9 +44,16 @@ class _Heard:
         self._newest = max(self._newest, event.sequence)
         self._changed.set()
 
-    async def next_after(self, sequence: int) -> int:
-        """Return the sequence of a state that is newer, as soon as there is one."""
+    def end(self) -> None:
+        """Let go whoever waits."""
+        self._is_over = True
+        self._changed.set()
+
+    async def next_after(self, sequence: int) -> int | None:
+        """Return the sequence of a state that is newer, as soon as there is one; None if nobody is to wait longer."""
         while self._newest <= sequence:
+            if self._is_over:
+                return None
             self._changed.clear()
             await self._changed.wait()
         return self._newest
@@ -64,21 +72,28 @@ class JobChanges:
         self._client = client
         self._topology = topology
         self._most = most
-        self._waiting = 0
+        self._heard: set[_Heard] = set()
+        self._is_over = False
 
     @property
     def waiting(self) -> int:
         """Requests that wait now."""
-        return self._waiting
+        return len(self._heard)
+
+    async def end_all(self) -> None:
+        """Have everybody answered who waits, and nobody wait any more: the service is to stop."""
+        self._is_over = True
+        for heard in self._heard:
+            heard.end()
 
     @asynccontextmanager
     async def watch(self, job_id: str) -> AsyncIterator[Watch | None]:
-        """Hear of the changes of a job from now on; None if too many are waiting, or the broker is away."""
-        if self._waiting >= self._most or not self._client.is_connected:
+        """Hear of the changes of a job from now on; None if too many wait, the broker is away, or we are to stop."""
+        if self._is_over or self.waiting >= self._most or not self._client.is_connected:
             yield None
             return
-        self._waiting += 1
         heard = _Heard()
+        self._heard.add(heard)
         subscription = None
         try:
             try:
@@ -91,7 +106,7 @@ class JobChanges:
                 return
             yield heard
         finally:
-            self._waiting -= 1
+            self._heard.discard(heard)
             if subscription is not None:
                 await _end(subscription.unsubscribe())
 
@@ -104,7 +119,7 @@ async def _end(unsubscribing: Awaitable[None]) -> None:
 
 
 async def wait_for_change(watch: Watch, receive: Receive, *, after: int, seconds: float) -> int | None:
-    """Return the sequence of a newer state; None if the time is up, or the client has gone.
+    """Return the sequence of a newer state; None if the time is up, the client has gone, or nobody is to wait longer.
 
     Args:
         watch: hears of the changes.

@@ -23,7 +23,7 @@ from haulyard_chassis.store import ObjectStore
 from haulyard_chassis.webhook_records import valid_secrets
 from haulyard_contracts import ArchiveLocation, JobEvent, Topology
 from haulyard_notifier.background import in_background
-from haulyard_notifier.draining import on_termination
+from haulyard_chassis.draining import on_termination
 from haulyard_notifier.live.access import Access
 from haulyard_notifier.live.desk import LiveDesk, open_desk
 from haulyard_notifier.live.event_stream import job_events

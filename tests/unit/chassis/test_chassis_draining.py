@@ -8,7 +8,7 @@ from types import FrameType
 
 import pytest
 
-from haulyard_notifier.draining import on_termination
+from haulyard_chassis.draining import on_termination
 
 
 class Server:

@@ -1,7 +1,8 @@
 """Hears of SIGTERM before the HTTP server acts on it.
 
-The server waits for open responses before it tells the application to stop, and cuts all WebSockets at once; the
-application would rather send its clients elsewhere one after the other, so it does that first.
+The server waits for open responses before it tells the application to stop, and cuts all WebSockets at once; an
+application may rather have those answered who wait for news, and send its clients elsewhere one after the other, so it
+does that first.
 """
 
 import asyncio
