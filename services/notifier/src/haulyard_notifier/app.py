@@ -14,6 +14,7 @@ from haulyard_chassis.app import make_app
 from haulyard_chassis.broker import PUBLISH_TIMEOUT, connect_broker, ensure_topology
 from haulyard_chassis.consume import Intake, make_broker, stop_broker, subscribe
 from haulyard_chassis.database import Pool, open_pool
+from haulyard_chassis.draining import on_termination
 from haulyard_chassis.egress import egress_session
 from haulyard_chassis.health import Health
 from haulyard_chassis.identity import Tickets
@@ -23,7 +24,6 @@ from haulyard_chassis.store import ObjectStore
 from haulyard_chassis.webhook_records import valid_secrets
 from haulyard_contracts import ArchiveLocation, JobEvent, Topology
 from haulyard_notifier.background import in_background
-from haulyard_chassis.draining import on_termination
 from haulyard_notifier.live.access import Access
 from haulyard_notifier.live.desk import LiveDesk, open_desk
 from haulyard_notifier.live.event_stream import job_events
