@@ -28,7 +28,7 @@ port = {port}
 unix_socket_directories = ''
 max_connections = 200
 shared_buffers = 128MB
-# A new installation grows from nothing to thousands of jobs within a minute; until the tables are looked at again, plans
+# A new installation grows from nothing to thousands of jobs in a minute; until the tables are looked at again, plans
 # are made for empty ones and read them from end to end.
 autovacuum_naptime = 10s
 password_encryption = 'scram-sha-256'
