@@ -1,15 +1,19 @@
 """What every answer of every service has: safe headers, a trace, a place in the metrics."""
 
-from collections.abc import AsyncIterator, Iterator
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from typing import Any
 
 import pytest
-from litestar import Litestar, Response, get, post
+import structlog
+from litestar import Litestar, Request, Response, get, post
 from litestar.params import FromPath
 from litestar.response import Stream
 from litestar.testing import TestClient
+from prometheus_client.metrics_core import Metric
+from prometheus_client.openmetrics import parser as open_metrics_parser
 from prometheus_client.parser import text_string_to_metric_families
 
 from haulyard_chassis import metrics
@@ -17,6 +21,7 @@ from haulyard_chassis.app import make_app
 from haulyard_chassis.edge import Edge
 from haulyard_chassis.health import Health
 from haulyard_chassis.metrics import REGISTRY, counter, gauge, histogram
+from support.spans import Spans, parent_id, span_id, trace_id, tracing_in_memory
 
 
 @get("/")
@@ -57,7 +62,7 @@ def client_of(**more: Any) -> TestClient[Litestar]:
     app = make_app(
         title="Tiny",
         description="For tests.",
-        routes=[root, thing, fail, framed, stream],
+        routes=[root, thing, fail, framed, stream, seen_trace],
         health=Health({}),
         lifespan=lifespan,
         cors_origins=["https://page.example"],
@@ -168,6 +173,91 @@ async def test_a_request_that_got_no_answer_is_an_error() -> None:
     with pytest.raises(ConnectionError):
         await Edge(breaks_off)(scope, None, None)  # type: ignore[arg-type]
     assert requests("unmatched", "5xx") == before + 1
+
+
+open_metrics_families: Callable[[str], Iterator[Metric]] = open_metrics_parser.text_string_to_metric_families
+
+TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+
+
+@get("/trace")
+async def seen_trace(request: Request[Any, Any, Any]) -> dict[str, str]:
+    bound = structlog.contextvars.get_contextvars()
+    return {"traceparent": request.headers["traceparent"], **{name: bound[name] for name in ("trace_id", "request_id")}}
+
+
+@pytest.fixture
+def spans() -> Iterator[Spans]:
+    with tracing_in_memory() as kept:
+        yield kept
+
+
+def test_a_request_is_a_span_of_its_callers_trace(spans: Spans) -> None:
+    with client_of() as client:
+        headers = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
+        seen = client.get("/trace?ticket=secret", headers=headers).json()
+    made = spans.one("GET /trace")
+    assert (trace_id(made), parent_id(made)) == (TRACE, PARENT)
+    assert seen["traceparent"] == f"00-{TRACE}-{span_id(made)}-01"  # what follows from it is its child
+    assert seen["trace_id"] == TRACE
+    assert made.attributes == {
+        "http.request.method": "GET",
+        "url.path": "/trace",
+        "http.route": "/trace",
+        "http.response.status_code": 200,
+        "haulyard.request_id": seen["request_id"],
+    }
+
+
+def test_a_bug_is_a_span_that_failed(spans: Spans) -> None:
+    with client_of() as client:
+        problem = client.post("/fail").json()
+    made = spans.one("POST /fail")
+    assert not made.status.is_ok
+    assert problem["trace_id"] == trace_id(made)
+
+
+def test_who_watches_us_is_not_traced(spans: Spans) -> None:
+    with client_of() as client:
+        for path in ("/health/live", "/health/ready", "/metrics"):
+            client.get(path)
+        client.request("BREW", "/nowhere")
+    assert spans.names() == ["other"]
+
+
+def test_open_metrics_name_a_trace_as_an_example(spans: Spans) -> None:
+    with client_of() as client:
+        client.get("/trace", headers={"traceparent": f"00-{TRACE}-{PARENT}-01"})
+        answer = client.get(
+            "/metrics", headers={"Accept": "application/openmetrics-text;version=1.0.0;q=0.5,*/*;q=0.1"}
+        )
+        plain = client.get("/metrics")
+    assert answer.headers["content-type"] == "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    examples = [
+        sample.exemplar.labels
+        for family in open_metrics_families(answer.text)
+        for sample in family.samples
+        if sample.labels.get("route") == "/trace" and sample.exemplar
+    ]
+    assert {"trace_id": TRACE, "span_id": span_id(spans.one("GET /trace"))} in examples
+    assert plain.headers["content-type"].startswith("text/plain")
+    assert TRACE not in plain.text
+
+
+@pytest.mark.parametrize("given", ["req-1", "0123456789abcdef.A_b"])
+def test_a_request_keeps_the_id_that_a_proxy_gave_it(client: TestClient[Litestar], given: str) -> None:
+    answer = client.get("/trace", headers={"X-Request-ID": given})
+    assert answer.headers["x-request-id"] == answer.json()["request_id"] == given
+
+
+@pytest.mark.parametrize("given", [None, "", "a b", "<script>", "x" * 65])
+def test_else_it_gets_one(client: TestClient[Litestar], given: str | None) -> None:
+    ids = [
+        client.get("/nowhere", headers={} if given is None else {"X-Request-ID": given}).headers["x-request-id"]
+        for _ in range(2)
+    ]
+    assert all(re.fullmatch("[0-9a-f]{16}", each) for each in ids)
+    assert ids[0] != ids[1]
 
 
 def test_metrics_are_what_prometheus_reads(client: TestClient[Litestar]) -> None:

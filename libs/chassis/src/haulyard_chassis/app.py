@@ -43,6 +43,7 @@ _CORS_ANSWER_HEADERS = (
     "Retry-After",
     "Sunset",
     "Warning",
+    "X-Request-ID",
 )
 
 log = get_logger(__name__)

@@ -14,6 +14,7 @@ from nats.js import JetStreamContext, api
 
 from haulyard_chassis.logs import get_logger
 from haulyard_chassis.settings import ServiceSettings
+from haulyard_chassis.tracing import SpanKind, span
 from haulyard_contracts import ConsumerSpec, Retention, StreamSpec, Topology, encode
 
 log = get_logger(__name__)
@@ -117,10 +118,29 @@ class Publisher:
             MessageTooLargeError: the broker does not take messages of this size.
             BrokerUnavailableError: no confirmation came.
         """
-        await self.publish_raw(subject, encode(message), {**(headers or {}), MESSAGE_ID: message_id})
+        name = type(message).__name__
+        await self.publish_raw(subject, encode(message), {**(headers or {}), MESSAGE_ID: message_id}, name=name)
 
-    async def publish_raw(self, subject: str, payload: bytes, headers: dict[str, str]) -> None:
-        """Publish bytes; see `publish`."""
+    async def publish_raw(
+        self, subject: str, payload: bytes, headers: dict[str, str], *, name: str = "message"
+    ) -> None:
+        """Publish bytes; see `publish`.
+
+        Where traces are recorded, what receives the message becomes a part of what publishes it: the message leaves
+        with the ``traceparent`` of a span of that trace to which its own belongs.
+        """
+        with span(
+            f"publish {name}",
+            kind=SpanKind.PRODUCER,
+            parent=headers.get(TRACEPARENT),
+            attributes={"messaging.system": "nats", "messaging.message.body.size": len(payload)},
+        ) as traced:
+            if traced.traceparent is not None:
+                traced.set("messaging.destination.name", subject)
+                headers = {**headers, TRACEPARENT: traced.traceparent}
+            await self._publish(subject, payload, headers)
+
+    async def _publish(self, subject: str, payload: bytes, headers: dict[str, str]) -> None:
         if not self._client.is_connected:
             # The client would keep the message in memory and send it whenever: better to say so now.
             raise BrokerUnavailableError("not connected to the broker")

@@ -36,6 +36,8 @@ from haulyard_chassis.dead_letters import REASON, SUBJECT
 from haulyard_chassis.logs import get_logger
 from haulyard_chassis.pull import PATIENCE, SlotPuller
 from haulyard_chassis.settings import ServiceSettings
+from haulyard_chassis.trace import is_valid, trace_id
+from haulyard_chassis.tracing import SpanKind, Spanning, current_span, span
 from haulyard_contracts import ConsumerSpec, Topology, UndecodableMessageError, decode
 
 log = get_logger(__name__)
@@ -128,10 +130,26 @@ class SlotSubscriber(PullStreamSubscriber):
 
     async def _handle_and_settle(self, message: Msg) -> None:
         number = message.metadata.num_delivered
-        _delivery.set(Delivery(number, dict(message.headers or {})))
-        with structlog.contextvars.bound_contextvars(subject=message.subject):
+        headers = dict(message.headers or {})
+        _delivery.set(Delivery(number, headers))
+        with (
+            span(
+                f"process {message.metadata.consumer}",
+                kind=SpanKind.CONSUMER,
+                parent=headers.get(TRACEPARENT),
+                attributes={
+                    "messaging.system": "nats",
+                    "messaging.destination.name": message.subject,
+                    "messaging.consumer.group.name": message.metadata.consumer,
+                    "haulyard.delivery": number,
+                },
+            ) as traced,
+            structlog.contextvars.bound_contextvars(
+                subject=message.subject, **_trace_id(traced.traceparent or headers.get(TRACEPARENT))
+            ),
+        ):
             try:
-                await self._handle(message, number)
+                await self._handle(message, number, traced)
             except asyncio.CancelledError:
                 with suppress(nats.errors.Error):  # settled already, or the broker is away
                     await message.nak()
@@ -140,20 +158,24 @@ class SlotSubscriber(PullStreamSubscriber):
                 # The broker is away: the message comes again when it is back and its acknowledgement time is over.
                 log.warning("message not settled", error=repr(error))
 
-    async def _handle(self, message: Msg, number: int) -> None:
+    async def _handle(self, message: Msg, number: int, traced: Spanning) -> None:
         spec = self._spec_of(message)
         if number > spec.max_deliver:
+            traced.fail("given up")
             await self._give_up(message, f"delivered {number - 1} times in vain")
             return
         heartbeat = asyncio.create_task(self._keep_alive(message, every=spec.ack_wait / 3))
         try:
             await self.process_message(message)
         except UndecodableMessageError as error:
+            traced.fail(error)
             await self._give_up(message, str(error))
         except RetryLater as retry:
+            traced.set("haulyard.put_off", str(retry))
             log.info("message put off", reason=str(retry), delay=retry.delay)
             await message.nak(delay=retry.delay)
         except Exception as error:
+            traced.fail(error)
             if number >= spec.max_deliver:
                 await self._give_up(message, repr(error))
             else:
@@ -189,6 +211,11 @@ class SlotSubscriber(PullStreamSubscriber):
             await message.nak(delay=_BACKOFF_MOST)
         else:
             await message.term()
+
+
+def _trace_id(traceparent: str | None) -> dict[str, str]:
+    """Return what log lines are to say of the trace."""
+    return {"trace_id": trace_id(traceparent)} if traceparent is not None and is_valid(traceparent) else {}
 
 
 def _plain(value: object) -> str:
@@ -245,7 +272,9 @@ def subscribe(
     """
 
     async def decode_body(message: StreamMessage[Msg]) -> Any:
-        return decode(message.body, cast("type[Any]", message_type))  # a union is no type to the checker
+        decoded = decode(message.body, cast("type[Any]", message_type))  # a union is no type to the checker
+        current_span().rename(f"process {type(decoded).__name__}")
+        return decoded
 
     filters: Sequence[str] = [subject for consumer in intake.consumers for subject in consumer.filters]
     subscriber = broker.subscriber(

@@ -15,6 +15,7 @@ import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from haulyard_chassis.logs import get_logger
+from haulyard_chassis.metrics import gauge
 from haulyard_chassis.settings import ServiceSettings
 
 log = get_logger(__name__)
@@ -46,6 +47,24 @@ _MIGRATION_LOCK = 0x6861756C  # "haul"
 _RETRY = 1.0
 
 
+_pools: list[Pool] = []
+"""Those of this process that are open, for its metrics; a pool has no weak references."""
+
+_CONNECTIONS = gauge(
+    "postgres_connections", "Connections to PostgreSQL: in use, idle, and as many as may be.", ["state"]
+)
+
+
+def _open_pools() -> list[Pool]:
+    _pools[:] = [pool for pool in _pools if not pool.is_closing()]
+    return _pools
+
+
+_CONNECTIONS.labels("used").set_function(lambda: sum(pool.get_size() - pool.get_idle_size() for pool in _open_pools()))
+_CONNECTIONS.labels("idle").set_function(lambda: sum(pool.get_idle_size() for pool in _open_pools()))
+_CONNECTIONS.labels("most").set_function(lambda: sum(pool.get_max_size() for pool in _open_pools()))
+
+
 async def _leave_as_it_is(_: Connection) -> None:
     """Nothing of ours sets anything for a session, so there is nothing to reset: one round trip less each time."""
 
@@ -58,7 +77,7 @@ async def open_pool(settings: ServiceSettings, *, name: str, lazily: bool = Fals
         name: how PostgreSQL lists the connections.
         lazily: connect when the pool is first used, for a service that can start without the database.
     """
-    return await asyncpg.create_pool(
+    pool = await asyncpg.create_pool(
         settings.postgres_dsn.get_secret_value(),
         min_size=0 if lazily else 1,
         max_size=settings.postgres_pool,
@@ -67,6 +86,8 @@ async def open_pool(settings: ServiceSettings, *, name: str, lazily: bool = Fals
         server_settings={"application_name": name},
         reset=_leave_as_it_is,
     )
+    _open_pools().append(pool)
+    return pool
 
 
 async def connect_database(settings: ServiceSettings, *, name: str) -> Pool:

@@ -64,6 +64,17 @@ def configure_logging(settings: ServiceSettings, *, service: str) -> None:
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(service=service)
+    if settings.sentry_dsn is not None:
+        _report_errors(settings, service=service)
+
+
+def _report_errors(settings: ServiceSettings, *, service: str) -> None:
+    try:
+        from haulyard_chassis.sentry import error_reports  # noqa: PLC0415 - an extra that few install
+    except ModuleNotFoundError as error:
+        get_logger(__name__).error("errors are not reported: install haulyard-chassis[sentry]", missing=error.name)
+    else:
+        logging.getLogger().addHandler(error_reports(settings, service=service))
 
 
 def _is_no_handshake(record: logging.LogRecord) -> bool:

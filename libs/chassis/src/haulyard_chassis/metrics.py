@@ -7,10 +7,10 @@ Every service answers for its endpoints with rate, errors and duration, which th
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from litestar import Response, get
+from litestar import Request, Response, get
 from litestar.handlers import HTTPRouteHandler
 from litestar.types import Scope
 from prometheus_client import (
@@ -23,6 +23,9 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
+from prometheus_client.openmetrics import exposition as openmetrics
+
+from haulyard_chassis.tracing import exemplar
 
 REGISTRY = CollectorRegistry()
 """Everything that this process counts."""
@@ -33,11 +36,15 @@ GCCollector(registry=REGISTRY)
 
 MEDIA_TYPE = "text/plain; version=0.0.4"
 """The framework adds the charset."""
+OPEN_MEDIA_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Bounds for what should take milliseconds; 0.1 s is the goal for answers."""
 LONG_SECONDS = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1_800.0, 3_600.0)
 """Bounds for what works in the background."""
+
+SIZE_BYTES = tuple(1024.0**2 * 4**power for power in range(10))
+"""Bounds for archives: 1 MiB to 256 GiB."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -82,6 +89,11 @@ _UNMATCHED = "unmatched"
 _children: dict[tuple[str, str, int], tuple[Any, Any]] = {}
 
 
+def known_method(method: str) -> str:
+    """Return a request's method, or ``other`` for what nobody has heard of: anybody can make those up, too."""
+    return method if method in _METHODS else "other"
+
+
 def observe_request(scope: Scope, status: int, seconds: float) -> None:
     """Count one request.
 
@@ -90,9 +102,8 @@ def observe_request(scope: Scope, status: int, seconds: float) -> None:
         status: of the answer.
         seconds: until the answer began.
     """
-    method = str(scope.get("method"))
     key = (
-        method if method in _METHODS else "other",
+        known_method(str(scope.get("method"))),
         str(scope.get("path_template") or _UNMATCHED),
         status // 100,
     )
@@ -101,15 +112,21 @@ def observe_request(scope: Scope, status: int, seconds: float) -> None:
         children = _REQUESTS.labels(*key[:2], f"{key[2]}xx"), _DURATION.labels(*key[:2])
         _children[key] = children
     children[0].inc()
-    children[1].observe(seconds)
+    children[1].observe(seconds, exemplar())
+
+
+_open_metrics: Callable[[CollectorRegistry], bytes] = openmetrics.generate_latest
 
 
 def metrics_route() -> HTTPRouteHandler:
     """Return the endpoint for a Litestar application."""
 
     @get("/metrics", include_in_schema=False, sync_to_thread=False)
-    def metrics() -> Response[bytes]:
-        """Answer what a scraper asks for."""
-        return Response(generate_latest(REGISTRY), media_type=MEDIA_TYPE, headers={"Cache-Control": "no-store"})
+    def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
+        """Answer in the format that a scraper asks for; only OpenMetrics has exemplars, which name traces."""
+        open_metrics = "application/openmetrics-text" in request.headers.get("accept", "")
+        text = _open_metrics(REGISTRY) if open_metrics else generate_latest(REGISTRY)
+        media_type = OPEN_MEDIA_TYPE if open_metrics else MEDIA_TYPE
+        return Response(text, media_type=media_type, headers={"Cache-Control": "no-store", "Vary": "Accept"})
 
     return metrics

@@ -11,14 +11,15 @@ Source: RFC 9110, sections 8.8 (validators), 13.1.5 (If-Range), 14 (ranges).
 import asyncio
 import re
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import aiohttp
 
+from haulyard_chassis.client_spans import to_origin
 from haulyard_chassis.egress import Networks, UnsafeUrlError, egress_session
 from haulyard_chassis.source_urls import check_source_url
 
@@ -218,7 +219,7 @@ class Origin:
             UnsafeUrlError
         """
         async with _translated(), asyncio.timeout(_LOOK):
-            async with self._session.head(url, headers=_IDENTITY, allow_redirects=False) as response:
+            async with self._request("HEAD", url, _IDENTITY) as response:
                 headers = response.headers
                 if response.status == _OK:
                     _check_plain(headers)
@@ -232,7 +233,7 @@ class Origin:
 
     async def _first_byte(self, url: str) -> OriginInfo:
         """Look at a file by GET; whatever this answer says counts, as it is what reads will get."""
-        async with self._session.get(url, headers=_IDENTITY | _ONE_BYTE, allow_redirects=False) as response:
+        async with self._request("GET", url, _IDENTITY | _ONE_BYTE) as response:
             headers = response.headers
             first, last, size = _content_range(headers)
             if response.status == _NO_SUCH_RANGE and size == 0:
@@ -322,13 +323,17 @@ class Origin:
 
     @asynccontextmanager
     async def _get(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
-        async with _translated():
-            response = await self._session.get(url, headers=headers, allow_redirects=False)
-        try:
-            yield response
-        finally:
-            # What was not read to its end cannot be read by the next one: only a finished connection is kept.
-            response.close() if not response.content.is_eof() else response.release()
+        async with AsyncExitStack() as opened:
+            async with _translated():
+                response = await opened.enter_async_context(self._request("GET", url, headers))
+            try:
+                yield response
+            finally:
+                # What was not read to its end cannot be read by the next one: only a finished connection is kept.
+                response.close() if not response.content.is_eof() else response.release()
+
+    def _request(self, method: str, url: str, headers: Mapping[str, str]) -> Any:  # its manager has no public name
+        return to_origin(self._session.request(method, url, headers=headers, allow_redirects=False), method, url)
 
 
 async def _nothing() -> AsyncIterator[bytes]:

@@ -16,6 +16,9 @@ log = get_logger(__name__)
 
 SILENCE = 20.0
 """Seconds between two pings to a WebSocket, and for its answer; proxies cut what is silent for 60 or 100 s."""
+_IDLE = 75
+"""Seconds that a connection on which nothing is asked is kept: longer than proxies in front keep it (60 s), so that
+none of them sends a request on one that we are just closing."""
 _UNREAD = 60_000
 """Milliseconds after which a connection ends whose client takes nothing, also when we have closed it (RFC 5482)."""
 _UNSENT = 16_384
@@ -69,6 +72,7 @@ def make_server(app: Any, settings: ServiceSettings, *, ws: type[asyncio.Protoco
             log_config=None,
             access_log=False,
             server_header=False,
+            timeout_keep_alive=_IDLE,
             timeout_graceful_shutdown=int(settings.shutdown_grace),
         )
     )

@@ -78,6 +78,10 @@ class ServiceSettings(BaseSettings):
         description="Share of the traces that begin here which is recorded; of one that a caller began, the caller"
         " decides.",
     )
+    sentry_dsn: SecretStr | None = Field(
+        None,
+        description="Where Sentry, or what speaks its protocol, takes errors; needs the package's extra 'sentry'.",
+    )
     shutdown_grace: float = Field(25.0, gt=0, description="Seconds that running work may take after SIGTERM.")
 
     nats_url: SecretStr = Field(description="NATS servers, comma separated: nats://user:password@host:4222.")

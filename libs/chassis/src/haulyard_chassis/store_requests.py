@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from yarl import URL
 
+from haulyard_chassis.client_spans import to_store
 from haulyard_chassis.outgoing import Outgoing
 from haulyard_chassis.settings import ServiceSettings
 from haulyard_chassis.store_errors import StoreUnavailableError, error_of
@@ -109,7 +110,7 @@ class StoreRequests:
         options: dict[str, Any] = {}
         if patience is not None:
             options["timeout"] = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT, sock_read=patience)
-        return self._session.request(
+        request = self._session.request(
             method,
             URL(url_of(self._endpoint, path, encoded), encoded=True),
             headers=signed,
@@ -117,6 +118,7 @@ class StoreRequests:
             allow_redirects=False,
             **options,
         )
+        return to_store(request, method, bucket, key, query=query, headers=headers or {})
 
     async def call(
         self,

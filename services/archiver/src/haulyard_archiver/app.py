@@ -22,6 +22,7 @@ from haulyard_chassis.logs import get_logger
 from haulyard_chassis.origin import Origin, origin_session
 from haulyard_chassis.sources_reading import Reader
 from haulyard_chassis.store import ObjectStore
+from haulyard_chassis.tracing import current_span
 from haulyard_contracts import (
     ErrorCode,
     Failure,
@@ -59,6 +60,7 @@ class _Worker:
         try:
             result = await surely(lambda: self._once(task), self._store, task.bucket)
         except PartError as error:
+            current_span().fail(error)
             log.warning("task failed", code=error.code, reason=str(error), attempt=task.attempt)
             result = failed(task, error)
         else:
@@ -143,6 +145,10 @@ def create_app(settings: ArchiverSettings) -> Litestar:
     @subscribe(broker, intake, Task, topology=topology, grace=settings.shutdown_grace)
     async def do_task(task: Task) -> None:
         structlog.contextvars.bind_contextvars(job_id=task.job_id, kind=task.kind, part=task.number)
+        traced = current_span()
+        traced.set("haulyard.job_id", task.job_id)
+        traced.set("haulyard.kind", str(task.kind))
+        traced.set("haulyard.part", task.number)
         await runtime.worker.do(task, topology, current_delivery().trace)
 
     @asynccontextmanager

@@ -1,6 +1,7 @@
 """What an archiver measures, for Prometheus."""
 
 from haulyard_chassis.metrics import counter, histogram
+from haulyard_chassis.tracing import exemplar
 from haulyard_contracts import PartFailed, Result, TaskKind
 
 TASKS = counter("tasks_total", "Tasks that were done, or could not be.", ["kind", "outcome"])
@@ -14,5 +15,5 @@ def done(kind: TaskKind, result: Result) -> None:
         TASKS.labels(kind, result.failure.code).inc()
         return
     TASKS.labels(kind, "done").inc()
-    TASK_SECONDS.labels(kind).observe(result.seconds)
+    TASK_SECONDS.labels(kind).observe(result.seconds, exemplar())
     THROUGH_BYTES.labels(kind).inc(result.bytes_through)

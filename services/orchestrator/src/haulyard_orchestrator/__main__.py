@@ -7,6 +7,7 @@ from haulyard_chassis.database import connect_database, migrate
 from haulyard_chassis.logs import configure_logging
 from haulyard_chassis.serve import collect_garbage_seldom, serve
 from haulyard_chassis.settings import load_settings_or_exit
+from haulyard_chassis.tracing import start_tracing
 from haulyard_orchestrator.app import create_app
 from haulyard_orchestrator.settings import OrchestratorSettings
 
@@ -23,6 +24,7 @@ def main() -> None:
     if arguments.command == "migrate":
         asyncio.run(_migrate(settings))
     else:
+        start_tracing(settings, service="orchestrator")
         app = create_app(settings)
         collect_garbage_seldom()
         serve(app, settings)

@@ -22,6 +22,7 @@ from haulyard_contracts import Topology
 from haulyard_orchestrator.dispatch import Window
 from haulyard_orchestrator.handlers import Runtime, register_handlers
 from haulyard_orchestrator.jobs import Jobs
+from haulyard_orchestrator.lookout import Lookout
 from haulyard_orchestrator.planner import Rules
 from haulyard_orchestrator.preparing import Blocks
 from haulyard_orchestrator.reconciler import Intervals, Reconciler
@@ -105,7 +106,10 @@ def create_app(settings: OrchestratorSettings) -> Litestar:
                 "broker": lambda: client.flush(timeout=1),
                 "database": lambda: pool.execute("SELECT 1"),
             }
+            lookout = Lookout(client.jetstream(timeout=PUBLISH_TIMEOUT), cache, topology)
             await broker.start()
+            lookout.start()
+            stack.push_async_callback(lookout.stop)
             reconciler.start()
             stack.push_async_callback(reconciler.stop)
             yield

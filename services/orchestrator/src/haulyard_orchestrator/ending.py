@@ -6,6 +6,7 @@ from datetime import timedelta
 from haulyard_chassis.database import Pool
 from haulyard_chassis.logs import get_logger
 from haulyard_chassis.store import ObjectNotFoundError, ObjectStore, StoreError, UploadGoneError
+from haulyard_chassis.tracing import span
 from haulyard_contracts import TERMINAL, ErrorCode, Failure, JobStatus, PartDone
 from haulyard_orchestrator import archive_records, catalogue, file_records, job_records, part_records
 from haulyard_orchestrator.dispatch import Dispatcher
@@ -51,6 +52,10 @@ class Ending:
 
     async def finish(self, job: Job) -> None:
         """Make the object out of its parts, verify it, and complete the job; done again if it breaks off."""
+        with span("complete job", parent=job.traceparent, attributes={"haulyard.job_id": job.id}):
+            await self._finish(job)
+
+    async def _finish(self, job: Job) -> None:
         if job.bucket is None or job.key is None or job.size_bytes is None:
             raise RuntimeError(f"job {job.id} is planned and has no archive key")
         if job.upload_id is not None:

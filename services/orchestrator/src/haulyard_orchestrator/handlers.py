@@ -6,6 +6,7 @@ from faststream.nats import NatsBroker
 from haulyard_chassis.broker import TRACEPARENT
 from haulyard_chassis.consume import Intake, RetryLater, current_delivery, subscribe
 from haulyard_chassis.store import StoreUnavailableError
+from haulyard_chassis.tracing import current_span
 from haulyard_contracts import (
     ErrorCode,
     Failure,
@@ -49,7 +50,7 @@ def register_handlers(
 
     @subscribe(broker, requests, JobRequested, topology=topology, grace=grace)
     async def plan_job(request: JobRequested) -> None:
-        structlog.contextvars.bind_contextvars(job_id=request.job_id)
+        _about(request.job_id)
         delivery = current_delivery()
         traceparent = delivery.headers.get(TRACEPARENT)
         try:
@@ -86,7 +87,7 @@ async def _grant(jobs: Jobs, wish: JobControl | UserErasure) -> None:
     if isinstance(wish, UserErasure):
         await patiently(lambda: jobs.forgetting.erase_user(wish))
         return
-    structlog.contextvars.bind_contextvars(job_id=wish.job_id)
+    _about(wish.job_id)
     if not await jobs.is_recorded(wish.job_id):
         # The wish has overtaken the request: it would be forgotten, and the job done.
         raise RetryLater("the job is not recorded yet", delay=min(0.025 * 2.0 ** current_delivery().number, 30.0))
@@ -99,7 +100,7 @@ async def _grant(jobs: Jobs, wish: JobControl | UserErasure) -> None:
 
 async def _take_in(jobs: Jobs, result: Result) -> None:
     """Take a result in."""
-    structlog.contextvars.bind_contextvars(job_id=result.job_id)
+    _about(result.job_id)
     match result:
         case PartDone():
             await patiently(lambda: jobs.part_done(result))
@@ -107,3 +108,9 @@ async def _take_in(jobs: Jobs, result: Result) -> None:
             await patiently(lambda: jobs.preparation_done(result))
         case PartFailed():
             await patiently(lambda: jobs.part_failed(result))
+
+
+def _about(job_id: str) -> None:
+    """Let what is logged, and what is traced, say which job it is about."""
+    structlog.contextvars.bind_contextvars(job_id=job_id)
+    current_span().set("haulyard.job_id", job_id)

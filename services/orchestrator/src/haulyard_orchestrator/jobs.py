@@ -18,6 +18,7 @@ from haulyard_chassis.dead_letters import DeadLetters
 from haulyard_chassis.job_state import JobCache
 from haulyard_chassis.logs import get_logger
 from haulyard_chassis.store import ObjectStore
+from haulyard_chassis.tracing import span
 from haulyard_contracts import (
     TERMINAL,
     DataPiece,
@@ -202,6 +203,10 @@ class Jobs:
 
     async def _whole_done(self, result: PartDone) -> bool:
         """Complete a job whose archive is one part; return False if it is over, or there is something to repair."""
+        with span("complete job", attributes={"haulyard.job_id": result.job_id}):
+            return await self._complete_whole(result)
+
+    async def _complete_whole(self, result: PartDone) -> bool:
         checksums = {found.entry: found.crc32 for found in result.slices}
         done = await whole_records.complete(self._pool, result, checksums, keep=self._rules.keep)
         if done is None:

@@ -16,6 +16,7 @@ from haulyard_chassis.database import Connection, Pool
 from haulyard_chassis.logs import get_logger
 from haulyard_chassis.store import ObjectStore
 from haulyard_chassis.store_profile import StoreProfile
+from haulyard_chassis.tracing import span
 from haulyard_contracts import TERMINAL, ErrorCode, Failure, JobRequested, OnMissing, PreparedRange, PrepareTask
 from haulyard_orchestrator import archive_records, file_records, job_records, measures, part_records, whole_records
 from haulyard_orchestrator.archive_records import Shared, archive_key
@@ -127,6 +128,10 @@ class Planner:
         Raises:
             StoreError: the store does not answer; the job may be recorded, and is planned when it is driven on.
         """
+        with span("plan job", parent=traceparent, attributes={"haulyard.files": len(request.file_ids)}):
+            return await self._accept(request, traceparent)
+
+    async def _accept(self, request: JobRequested, traceparent: str | None) -> bool:
         job = job_records.new_job(request, traceparent=traceparent)
         files = [JobFile(position=position, file_id=file_id) for position, file_id in enumerate(request.file_ids)]
         wish = await self._wish(job, files)
@@ -174,7 +179,8 @@ class Planner:
             job = await job_records.get(connection, job_id)
             files = await file_records.of_job(connection, job_id)
         if job is not None and job.status not in TERMINAL:
-            await self._go_on(await self._wish(job, files))
+            with span("plan job", parent=job.traceparent, attributes={"haulyard.job_id": job_id}):
+                await self._go_on(await self._wish(job, files))
 
     async def _wish(self, job: Job, files: Sequence[JobFile], *, sure: bool = False) -> _Wish:
         resolved = await self._sources.resolve(

@@ -37,7 +37,7 @@ FROM due LEFT JOIN download_jobs AS job ON job.id = due.job_id
 WHERE delivery.id = due.id
 RETURNING delivery.id, delivery.job_id, coalesce(delivery.user_id, job.user_id) AS user_id, delivery.url, delivery.host,
           delivery.event_type, delivery.payload, delivery.attempts, delivery.attempts_before,
-          coalesce(due.failures, 0) AS failures,
+          coalesce(due.failures, 0) AS failures, job.traceparent,
           CASE job.status WHEN 'completed' THEN job.archive_bucket END AS archive_bucket,
           CASE job.status WHEN 'completed' THEN job.archive_key END AS archive_key
 """
@@ -80,6 +80,8 @@ class Claim:
     """Of the host, one after the other."""
     archive: ArchiveLocation | None
     """Where the archive is, while there is one."""
+    traceparent: str | None = None
+    """Of the request for the job."""
 
     @property
     def is_trial(self) -> bool:
@@ -118,6 +120,7 @@ class Deliveries:
                 archive=ArchiveLocation(bucket=row["archive_bucket"], key=row["archive_key"])
                 if row["archive_key"] is not None
                 else None,
+                traceparent=row["traceparent"],
             )
             for row in await self._pool.fetch(_CLAIM, limit, lease, list(busy))
         ]

@@ -15,11 +15,15 @@ from functools import partial
 
 import aiohttp
 import asyncpg
+import structlog
 
+from haulyard_chassis.broker import TRACEPARENT
 from haulyard_chassis.database import UNAVAILABLE
 from haulyard_chassis.egress import Networks, UnsafeUrlError, check_url
 from haulyard_chassis.logs import get_logger
 from haulyard_chassis.tasks import cancel_and_wait
+from haulyard_chassis.trace import trace_id
+from haulyard_chassis.tracing import SpanKind, Spanning, exemplar, span
 from haulyard_chassis.webhook_records import WebhookSecret
 from haulyard_contracts import ArchiveLocation, EventType
 from haulyard_notifier.measures import ATTEMPT_SECONDS, ATTEMPTS, LEFT_ALONE
@@ -172,9 +176,31 @@ class WebhookSender:
         except _RECORD_TROUBLE as error:
             log.warning("delivery not begun", webhook_id=claim.id, error=repr(error))  # it comes again after its lease
             return
+        with (
+            span(
+                "deliver webhook",
+                kind=SpanKind.CLIENT,
+                parent=claim.traceparent,
+                attributes={
+                    "http.request.method": "POST",
+                    "server.address": claim.host,
+                    "haulyard.job_id": claim.job_id,
+                    "haulyard.webhook_id": claim.id,
+                    "haulyard.attempt": claim.attempts,
+                },
+            ) as traced,
+            structlog.contextvars.bound_contextvars(**_trace_id(claim)),
+        ):
+            await self._call(claim, keys, traced)
+
+    async def _call(self, claim: Claim, keys: Sequence[bytes], traced: Spanning) -> None:
         begun = time.perf_counter()
-        answer = await self._request(claim, keys)
-        ATTEMPT_SECONDS.observe(time.perf_counter() - begun)
+        answer = await self._request(claim, keys, traced.traceparent or claim.traceparent)
+        if answer.status is not None:
+            traced.set("http.response.status_code", answer.status)
+        if answer.error is not None:
+            traced.fail(answer.error)
+        ATTEMPT_SECONDS.observe(time.perf_counter() - begun, exemplar())
         decision = self._decide(claim, answer)
         outcome = type(decision).__name__.lower()
         ATTEMPTS.labels(outcome).inc()
@@ -223,7 +249,7 @@ class WebhookSender:
             LEFT_ALONE.inc()
             log.warning("receiver left alone", host=claim.host, seconds=round(pause))
 
-    async def _request(self, claim: Claim, keys: Sequence[bytes]) -> _Answer:
+    async def _request(self, claim: Claim, keys: Sequence[bytes], traceparent: str | None) -> _Answer:
         body = self._body(claim)
         now = int(time.time())
         headers = {
@@ -232,6 +258,8 @@ class WebhookSender:
             "webhook-id": claim.id,
             "webhook-timestamp": str(now),
         }
+        if traceparent is not None:
+            headers[TRACEPARENT] = traceparent
         if keys:
             headers["webhook-signature"] = " ".join(
                 sign(key, message_id=claim.id, timestamp=now, body=body) for key in keys
@@ -259,3 +287,7 @@ class WebhookSender:
         if claim.event_type is EventType.COMPLETED and claim.archive is not None:
             link = self._link(claim.archive, archive_name(claim.payload))
         return body_to_send(claim.payload, download_url=link)
+
+
+def _trace_id(claim: Claim) -> dict[str, str]:
+    return {"trace_id": trace_id(claim.traceparent)} if claim.traceparent is not None else {}
