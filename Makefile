@@ -4,6 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PKGS   := libs/contracts libs/zipline libs/chassis services/gateway services/orchestrator services/archiver services/notifier clients/python devstack
 READY  := $(VENV)/.ready
+DEPLOY := $(VENV)/.ready-deploy
 SRC    := libs services clients/python devstack tests tools bench examples
 
 # The page: built where Node is new enough; without it everything else works, and / says what is missing.
@@ -27,6 +28,11 @@ $(READY): requirements-dev.lock $(PKGS:%=%/pyproject.toml)
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps --no-build-isolation $(PKGS:%=-e %)
+	@touch $@
+
+$(DEPLOY): requirements-deploy.lock $(READY)
+	@echo "Installing what checks helm/ and deploy/ (once)"
+	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --require-hashes -r requirements-deploy.lock
 	@touch $@
 
 ifdef NODE
@@ -63,16 +69,16 @@ down: $(READY) ## Stop what `make up` started
 status: $(READY) ## Say what runs and whether it answers
 	@$(BIN)/haulyard-devstack status
 
-test: $(READY) $(page) test-web ## Run every test (unit, integration, end to end)
+test: $(READY) $(DEPLOY) $(page) test-web ## Run every test (unit, integration, end to end)
 	@$(BIN)/pytest
 
-test-unit: $(READY) ## Run the tests that need no service
+test-unit: $(READY) $(DEPLOY) ## Run the tests that need no service
 	@$(BIN)/pytest tests/unit
 
 test-integration: $(READY) ## Run the adapters' tests against real NATS, PostgreSQL, Valkey and S3
 	@$(BIN)/pytest tests/integration
 
-test-e2e: $(READY) $(page) ## Run whole flows over HTTP with real processes
+test-e2e: $(READY) $(DEPLOY) $(page) ## Run whole flows over HTTP with real processes
 	@$(BIN)/pytest tests/e2e
 
 ifdef NODE
@@ -82,15 +88,19 @@ else
 test-web: no-node
 endif
 
-check: $(READY) ## Lint, types, architecture, stale generated files
+check: $(READY) $(DEPLOY) ## Lint, types, architecture, stale generated files
 	@$(BIN)/ruff format --check $(SRC)
 	@$(BIN)/ruff check $(SRC)
 	@$(BIN)/mypy $(PKGS:%=%/src) tests tools bench examples
 	@$(BIN)/lint-imports
 	@$(BIN)/python tools/generate_docs.py --check
+	@$(BIN)/python tools/generate_observability.py --check
+	@$(BIN)/python tools/render_k8s.py --check
 
-docs: $(READY) ## Write the pages of docs/ that come from the code
+docs: $(READY) $(DEPLOY) ## Write what comes from the code: pages of docs/, dashboards, plain manifests
 	@$(BIN)/python tools/generate_docs.py
+	@$(BIN)/python tools/generate_observability.py
+	@$(BIN)/python tools/render_k8s.py
 
 bench: $(READY) ## Measure speed and memory beside what the store itself does; writes bench/results/
 	@$(BIN)/python bench/bench.py
@@ -115,6 +125,7 @@ LOCK    := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-head
 lock: $(READY) ## Pin the dependencies anew, with hashes (UPGRADE=--upgrade for newer versions)
 	@$(LOCK) $(UPGRADE) pyproject.toml -o requirements.lock
 	@$(LOCK) $(UPGRADE) pyproject.toml --group dev -o requirements-dev.lock
+	@$(LOCK) $(UPGRADE) --group deploy -c requirements-dev.lock -o requirements-deploy.lock
 
 clean: down ## Remove the virtual environment and all local data
 	rm -rf $(VENV) .haulyard node_modules $(dir $(PAGE))

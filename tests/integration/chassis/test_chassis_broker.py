@@ -1,6 +1,7 @@
 """Streams are made once and the same for all; a publish is either safe in its stream or an error."""
 
 import asyncio
+import secrets
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -41,6 +42,11 @@ async def test_a_stream_with_another_retention_is_a_topology_error(
 ) -> None:
     with pytest.raises(TopologyError, match=topology.jobs.name):
         await ensure_stream(stream, replace(topology.jobs, retention=Retention.LIMITS), replicas=1)
+
+
+async def test_more_replicas_than_servers_are_refused_in_words(client: Client) -> None:
+    with pytest.raises(TopologyError, match="HAULYARD_NATS_REPLICAS"):
+        await ensure_topology(client, Topology(f"t{secrets.token_hex(6)}"), replicas=3)
 
 
 async def test_a_consumer_that_exists_is_brought_up_to_date(stream: JetStreamContext, topology: Topology) -> None:

@@ -256,6 +256,19 @@ async def test_a_service_is_not_ready_without_what_it_needs() -> None:
     assert (report.status, report.checks) == ("unavailable", {"broker": "unavailable"})
 
 
+async def test_of_two_that_can_stand_in_for_each_other_one_is_enough() -> None:
+    async def away() -> None:
+        raise ConnectionError
+
+    async def there() -> None:
+        return
+
+    for broker, database in ((there, there), (there, away), (away, there), (away, away)):
+        ready, report = await Health({}, either={"broker": broker, "database": database}).report()
+        assert ready == (there in (broker, database))
+        assert set(report.checks) == {"broker", "database"}
+
+
 def test_a_page_of_an_allowed_origin_may_read_the_answer(client: TestClient[Litestar]) -> None:
     allowed = client.get("/health/live", headers={"Origin": "https://page.example"})
     assert allowed.headers["access-control-allow-origin"] == "https://page.example"

@@ -456,7 +456,7 @@ class World:
             webhooks=self.webhooks,
             store=self.store,
             archives=self.archives,
-            health=Health(required={"broker": broker_check}),
+            health=Health(required={}, either={"broker": broker_check}),
         )
 
 

@@ -23,6 +23,7 @@ PUBLISH_TIMEOUT = 5.0
 """Seconds to wait for the broker to say that a message is safe."""
 
 _STREAM_NAME_IN_USE = 10058
+_REPLICAS_NOT_POSSIBLE = 10074
 _MAX_MESSAGES_PER_SUBJECT = 10077
 
 MESSAGE_ID = "Nats-Msg-Id"
@@ -42,7 +43,7 @@ class AlreadyPendingError(Exception):
 
 
 class TopologyError(Exception):
-    """A stream exists with another retention or storage, which the broker cannot change in place."""
+    """The broker cannot have a stream as it should be, or cannot change one that exists."""
 
 
 def connection_options(
@@ -178,12 +179,17 @@ async def ensure_stream(stream: JetStreamContext, spec: StreamSpec, *, replicas:
     """Create the stream, or bring an existing one up to date.
 
     Raises:
-        TopologyError: it exists and differs in something that cannot be changed.
+        TopologyError: it exists and differs in what cannot be changed, or is to have more replicas than servers.
     """
     config = _stream_config(spec, replicas=replicas)
     try:
         await stream.add_stream(config)
     except nats.js.errors.APIError as error:
+        if error.err_code == _REPLICAS_NOT_POSSIBLE:
+            raise TopologyError(
+                f"stream {spec.name} cannot have {replicas} replicas on a single server;"
+                " set HAULYARD_NATS_REPLICAS to 1, or use a cluster of as many servers"
+            ) from error
         if error.err_code != _STREAM_NAME_IN_USE:
             raise
         try:

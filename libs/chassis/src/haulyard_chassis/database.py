@@ -148,33 +148,34 @@ async def migrate(pool: Pool) -> list[str]:
     Raises:
         MigrationError: a migration that ran before has been edited since.
     """
+    ran: list[str] = []
     async with pool.acquire() as connection:
-        # Polling, not waiting inside the server: a waiting lock request holds a snapshot, on which
-        # CREATE INDEX CONCURRENTLY in the replica that holds the lock would wait in turn.
-        while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _MIGRATION_LOCK):  # noqa: ASYNC110
-            await asyncio.sleep(0.2)
-        try:
-            return await _migrate(connection)
-        finally:
-            await connection.execute("SELECT pg_advisory_unlock($1)", _MIGRATION_LOCK)
+        while True:
+            # The lock is the transaction's, not the session's: behind a pooler (PgBouncer) the next statement outside
+            # of it may run in another session. Polling, not waiting inside the server: no time limit cuts us off.
+            async with connection.transaction():
+                is_ours = await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", _MIGRATION_LOCK)
+                name = await _migrate_one(connection) if is_ours else None
+            if name is not None:
+                log.info("migrated", migration=name)
+                ran.append(name)
+            elif is_ours:
+                return ran
+            else:
+                await asyncio.sleep(0.2)
 
 
-async def _migrate(connection: Connection) -> list[str]:
+async def _migrate_one(connection: Connection) -> str | None:
+    """Run the first migration that has not run, and return its name; None if all have."""
     await connection.execute(
         "CREATE TABLE IF NOT EXISTS schema_migrations (version INTEGER PRIMARY KEY, name TEXT NOT NULL,"
         " digest TEXT NOT NULL, applied_at TIMESTAMPTZ NOT NULL DEFAULT now())"
     )
     applied = {
-        row["version"]: row for row in await connection.fetch("SELECT version, name, digest FROM schema_migrations")
+        row["version"]: row["digest"] for row in await connection.fetch("SELECT version, digest FROM schema_migrations")
     }
-    ran = []
     for migration in migrations():
-        before = applied.get(migration.version)
-        if before is not None:
-            if before["digest"] != migration.digest:
-                raise MigrationError(f"{migration.name} was edited after it ran; add a new migration instead")
-            continue
-        async with connection.transaction():
+        if migration.version not in applied:
             await connection.execute("SET LOCAL lock_timeout = '5s'")
             await connection.execute(migration.sql)
             await connection.execute(
@@ -183,9 +184,10 @@ async def _migrate(connection: Connection) -> list[str]:
                 migration.name,
                 migration.digest,
             )
-        log.info("migrated", migration=migration.name)
-        ran.append(migration.name)
-    return ran
+            return migration.name
+        if applied[migration.version] != migration.digest:
+            raise MigrationError(f"{migration.name} was edited after it ran; add a new migration instead")
+    return None
 
 
 async def schema_version(pool: Pool) -> int:

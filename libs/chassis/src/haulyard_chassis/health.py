@@ -35,17 +35,20 @@ class Health:
     Args:
         required: without any one of these the service cannot serve.
         reported: these are shown, but the service serves without them.
+        either: one of these is enough; without all of them the service cannot serve.
     """
 
     required: Mapping[str, Check]
     reported: Mapping[str, Check] = field(default_factory=dict)
+    either: Mapping[str, Check] = field(default_factory=dict)
 
     async def report(self) -> tuple[bool, HealthReport]:
         """Run all checks at once; each may take two seconds."""
-        every = {**self.required, **self.reported}
+        every = {**self.required, **self.either, **self.reported}
         answers = await asyncio.gather(*(self._run(name, check) for name, check in every.items()))
         results = dict(zip(every, answers, strict=True))
         ready = all(results[name] == "ok" for name in self.required)
+        ready = ready and (not self.either or any(results[name] == "ok" for name in self.either))
         return ready, HealthReport(status="ok" if ready else "unavailable", checks=results)
 
     async def _run(self, name: str, check: Check) -> str:

@@ -68,6 +68,7 @@ def create_app(settings: GatewaySettings, connect: Connect = connect) -> Litesta
             async with connect(settings) as ports:
                 app.state.context = make_context(settings, ports)
                 health.required, health.reported = ports.health.required, ports.health.reported
+                health.either = ports.health.either
                 with on_termination(ports.changes.end_all):
                     yield
         finally:
