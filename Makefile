@@ -14,7 +14,7 @@ PAGE    := services/gateway/src/haulyard_gateway/static/index.html
 WEB_SRC := $(shell find web clients/react -type f -not -path '*/node_modules/*' -not -path '*/dist/*' -not -path '*/test/*')
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up down status web test test-unit test-integration test-e2e test-web check docs bench load growth chaos fmt lock clean
+.PHONY: help install demo up down status web test test-unit test-integration test-e2e test-web check docs bench load growth chaos scaling fmt lock clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -113,6 +113,9 @@ load: $(READY) ## Measure with many jobs and many who watch (LOAD="seed", "flood
 
 growth: $(READY) ## Measure with ever more finished jobs, and with 1, 2 and 4 archivers; docs/load.md
 	@PYTHONPATH=tests $(BIN)/python bench/growth.py $(GROWTH)
+
+scaling: $(READY) ## Compute the tables of docs/scaling.md anew (SCALING=--count counts what jobs use up)
+	@$(BIN)/python bench/scaling.py $(or $(SCALING),--write)
 
 fmt: $(READY) ## Format the code
 	@$(BIN)/ruff check --fix --quiet $(SRC) || true
