@@ -32,7 +32,7 @@ async def another_notifier(stack: Stack) -> AsyncIterator[tuple[asyncio.subproce
         sys.executable,
         "-m",
         "haulyard_notifier",
-        env={**stack.environment, "HAULYARD_HTTP_PORT": address.rpartition(":")[2]},
+        env={**stack.processes["notifier"].command.env, "HAULYARD_HTTP_PORT": address.rpartition(":")[2]},
     )
     try:
         async with httpx.AsyncClient(timeout=5, trust_env=False) as http, asyncio.timeout(30):
