@@ -67,16 +67,16 @@
 
 {{/* The secrets that a service uses: each has only those. */}}
 {{- define "haulyard.secretsOf" -}}
-gateway: [natsUrl, postgresDsn, redisUrl, s3AccessKey, s3SecretKey, jwtSecret, ticketSecret, sentryDsn]
+gateway: [natsUrl, postgresDsn, redisUrl, s3AccessKey, s3SecretKey, jwtSecret, jwtSecretSecondary, ticketSecret, ticketSecretSecondary, sentryDsn]
 orchestrator: [natsUrl, postgresDsn, redisUrl, s3AccessKey, s3SecretKey, sentryDsn]
 archiver: [natsUrl, s3AccessKey, s3SecretKey, sentryDsn]
-notifier: [natsUrl, postgresDsn, redisUrl, s3AccessKey, s3SecretKey, jwtSecret, ticketSecret, webhookSecret, sentryDsn]
+notifier: [natsUrl, postgresDsn, redisUrl, s3AccessKey, s3SecretKey, jwtSecret, jwtSecretSecondary, ticketSecret, ticketSecretSecondary, webhookSecret, sentryDsn]
 migrate: []
 {{- end }}
 
 {{/* Those that may be missing in the Secret. */}}
 {{- define "haulyard.optionalSecrets" -}}
-optional: [jwtSecret, webhookSecret, sentryDsn]
+optional: [jwtSecret, jwtSecretSecondary, ticketSecretSecondary, webhookSecret, sentryDsn]
 {{- end }}
 
 {{/* Secrets that a service must have by its settings and never uses. */}}

@@ -2,6 +2,7 @@
 
 import base64
 import hmac
+import itertools
 import json
 import time
 from typing import Any
@@ -212,3 +213,23 @@ def test_a_ticket_for_one_purpose_is_none_for_the_other(issued: Purpose, used: P
 def test_a_bad_ticket_is_refused(bad: str) -> None:
     with pytest.raises(InvalidTokenError):
         TICKETS.verify(bad, "job_1")
+
+
+def test_a_secret_is_changed_while_tokens_and_tickets_are_out() -> None:
+    """First both are good everywhere, then the new one signs, then the old one goes."""
+    old, new = SECRET, OTHER
+    rounds = [(old, None), (old, new), (new, old), (new, None)]
+    for (secret, secondary), (other, other_secondary) in itertools.pairwise(rounds):
+        for (signs, _), (one, another) in itertools.permutations([(secret, secondary), (other, other_secondary)]):
+            assert SecretVerifier(one, secondary=another).verify(mint_token(signs, "alice")).user_id == "alice"
+            ticket = Tickets(signs).issue("job_1", "alice", ttl_seconds=60)
+            assert Tickets(one, secondary=another).verify(ticket, "job_1") == "alice"
+
+
+def test_what_neither_secret_signed_is_refused() -> None:
+    with pytest.raises(InvalidTokenError):
+        SecretVerifier(SECRET, secondary=OTHER).verify(mint_token("x" * 32, "alice"))
+    with pytest.raises(InvalidTokenError):
+        Tickets(SECRET, secondary=OTHER).verify(Tickets("x" * 32).issue("job_1", "alice", ttl_seconds=60), "job_1")
+    with pytest.raises(InvalidTokenError):
+        Tickets(SECRET, secondary=OTHER).verify(Tickets(OTHER).issue("job_1", "alice", ttl_seconds=60), "job_2")

@@ -81,7 +81,17 @@ def _is_secret(annotation: Any) -> bool:
 @pytest.mark.parametrize("service", _SERVICES)
 def test_every_secret_of_a_service_can_be_set_and_is_not_in_its_config_map(service: str) -> None:
     manifests = render(
-        **merged(OWN_SECRET, {"secrets": {"webhookSecret": "w" * 32, "sentryDsn": "https://k@s.example.com/1"}})
+        **merged(
+            OWN_SECRET,
+            {
+                "secrets": {
+                    "webhookSecret": "w" * 32,
+                    "sentryDsn": "https://k@s.example.com/1",
+                    "jwtSecretSecondary": "k" * 32,
+                    "ticketSecretSecondary": "u" * 32,
+                }
+            },
+        )
     )
     secrets = {
         _PREFIX + name.upper()
@@ -116,7 +126,13 @@ def test_secrets_that_are_not_used_may_be_missing_in_a_secret_that_is_there() ->
         for name, field in kind.model_fields.items()
         if field.is_required()
     }
-    assert optional == {"HAULYARD_JWT_SECRET", "HAULYARD_WEBHOOK_SECRET", "HAULYARD_SENTRY_DSN"}
+    assert optional == {
+        "HAULYARD_JWT_SECRET",
+        "HAULYARD_JWT_SECRET_SECONDARY",
+        "HAULYARD_TICKET_SECRET_SECONDARY",
+        "HAULYARD_WEBHOOK_SECRET",
+        "HAULYARD_SENTRY_DSN",
+    }
     assert not optional & required
 
 

@@ -10,6 +10,7 @@ Sources: RFC 7519 (JSON Web Token), RFC 6750 (bearer tokens), RFC 8725 (JWT best
 tokens).
 """
 
+import contextlib
 import hmac
 import json
 import math
@@ -213,17 +214,25 @@ def _scopes(claims: dict[str, Any], unscoped: frozenset[str]) -> frozenset[str]:
     return SCOPES.intersection(granted)
 
 
+def _secrets(secret: str, secondary: str | None) -> tuple[str, ...]:
+    """Return the secrets in the order in which they are tried: what is wrong is told of the last, which signs."""
+    return (secret,) if secondary is None else (secondary, secret)
+
+
 class SecretVerifier:
     """Verifies bearer tokens that are signed with a shared secret (HS256 and nothing else).
 
     Args:
         secret: the secret.
+        secondary: another that is as good, while the secret is being changed.
         issuer: that tokens must have; None: any.
         audience: that tokens must be for; None: any.
     """
 
-    def __init__(self, secret: str, *, issuer: str | None = None, audience: str | None = None) -> None:
-        self._secret = secret
+    def __init__(
+        self, secret: str, *, secondary: str | None = None, issuer: str | None = None, audience: str | None = None
+    ) -> None:
+        self._secrets = _secrets(secret, secondary)
         self._rules = Rules(issuer=issuer, audience=audience, unscoped=USER_SCOPES)
 
     def verify(self, token: str) -> Principal:
@@ -233,7 +242,10 @@ class SecretVerifier:
             InvalidTokenError
         """
         read_header(token)
-        return read_claims(token, self._secret, _ALGORITHM, self._rules)
+        for secret in self._secrets[:-1]:
+            with contextlib.suppress(InvalidTokenError):
+                return read_claims(token, secret, _ALGORITHM, self._rules)
+        return read_claims(token, self._secrets[-1], _ALGORITHM, self._rules)
 
     async def verify_header(self, authorization: str | None) -> Principal:
         """Return whom an ``Authorization: Bearer …`` header names.
@@ -263,10 +275,15 @@ class Tickets:
     """Issues and verifies tickets.
 
     Each new job gets two, so they are signed here: the library, which verifies them, takes six times as long to sign.
+
+    Args:
+        secret: signs them.
+        secondary: those that are signed with this one are good as well, while the secret is being changed.
     """
 
-    def __init__(self, secret: str) -> None:
+    def __init__(self, secret: str, *, secondary: str | None = None) -> None:
         self._secret = secret
+        self._secrets = _secrets(secret, secondary)
         self._header = f"{_encode_segment({'alg': _ALGORITHM, 'typ': 'JWT'})}."
 
     def issue(self, job_id: str, user_id: str, *, ttl_seconds: int, purpose: Purpose = Purpose.FOLLOW) -> str:
@@ -288,16 +305,23 @@ class Tickets:
         """
         if len(ticket) > _MAX_TOKEN:
             raise InvalidTokenError(f"the ticket has more than {_MAX_TOKEN} characters")
-        try:
-            claims = jwt.decode(
-                ticket,
-                self._secret,
-                algorithms=[_ALGORITHM],
-                audience=_AUDIENCES[purpose],
-                options={"require": ["exp", "sub", "job"], "strict_aud": True},
-            )
-        except _NOT_A_TOKEN as error:
-            raise InvalidTokenError(str(error)) from error
-        if claims["job"] != job_id:
-            raise InvalidTokenError("the ticket is for another job")
-        return str(claims["sub"])
+        for secret in self._secrets[:-1]:
+            with contextlib.suppress(InvalidTokenError):
+                return _ticket_user(ticket, secret, job_id, purpose)
+        return _ticket_user(ticket, self._secrets[-1], job_id, purpose)
+
+
+def _ticket_user(ticket: str, secret: str, job_id: str, purpose: Purpose) -> str:
+    try:
+        claims = jwt.decode(
+            ticket,
+            secret,
+            algorithms=[_ALGORITHM],
+            audience=_AUDIENCES[purpose],
+            options={"require": ["exp", "sub", "job"], "strict_aud": True},
+        )
+    except _NOT_A_TOKEN as error:
+        raise InvalidTokenError(str(error)) from error
+    if claims["job"] != job_id:
+        raise InvalidTokenError("the ticket is for another job")
+    return str(claims["sub"])

@@ -22,6 +22,7 @@ from haulyard_chassis.identity import (
     Principal,
     Rules,
     SecretVerifier,
+    Tickets,
     Verifier,
     bearer_token,
     read_claims,
@@ -219,10 +220,9 @@ class JwksVerifier:
 
 def make_verifier(settings: ClientFacingSettings) -> Verifier:
     """Return the verifier of an installation: with the identity provider's keys, or with the shared secret."""
-    if settings.jwt_secret is not None:
-        return SecretVerifier(
-            settings.jwt_secret.get_secret_value(), issuer=settings.jwt_issuer, audience=settings.jwt_audience
-        )
+    secret, secondary = settings.jwt_secrets
+    if secret is not None:
+        return SecretVerifier(secret, secondary=secondary, issuer=settings.jwt_issuer, audience=settings.jwt_audience)
     if settings.jwks_url is None or settings.jwt_issuer is None or settings.jwt_audience is None:
         raise ValueError("settings that were not validated")
     return JwksVerifier(
@@ -232,3 +232,9 @@ def make_verifier(settings: ClientFacingSettings) -> Verifier:
         max_age=settings.jwks_max_age,
         pause=settings.jwks_pause,
     )
+
+
+def make_tickets(settings: ClientFacingSettings) -> Tickets:
+    """Return what issues and verifies an installation's tickets."""
+    secret, secondary = settings.ticket_secrets
+    return Tickets(secret, secondary=secondary)

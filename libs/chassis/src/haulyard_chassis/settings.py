@@ -140,6 +140,9 @@ class ClientFacingSettings(ServiceSettings):
     jwt_secret: Secret | None = Field(
         None, description="Secret that signs users' tokens (HS256); at least 32 bytes. This or jwks_url must be set."
     )
+    jwt_secret_secondary: Secret | None = Field(
+        None, description="Another secret whose tokens are good as well, while jwt_secret is being changed."
+    )
     jwks_url: str | None = Field(
         None,
         description="URL of the identity provider's keys (JWK Set) with which users' tokens are signed (RS256, ES256,"
@@ -153,6 +156,9 @@ class ClientFacingSettings(ServiceSettings):
     )
     ticket_secret: Secret = Field(
         description="Secret that signs tickets for live updates; at least 32 bytes, and another than jwt_secret."
+    )
+    ticket_secret_secondary: Secret | None = Field(
+        None, description="Another secret whose tickets are good as well, while ticket_secret is being changed."
     )
     cors_origins: CommaList = Field((), description="Web origins whose pages may call the service, comma separated.")
     download_expires: int = Field(
@@ -177,9 +183,26 @@ class ClientFacingSettings(ServiceSettings):
 
     @model_validator(mode="after")
     def _secrets_differ(self) -> Self:
-        if self.jwt_secret == self.ticket_secret:
-            raise ValueError("ticket_secret must not be the same as jwt_secret")
+        tokens = {self.jwt_secret, self.jwt_secret_secondary} - {None}
+        if tokens & {self.ticket_secret, self.ticket_secret_secondary}:
+            raise ValueError("ticket_secret must not be the same as jwt_secret, nor the secondary ones")
+        if self.jwt_secret_secondary is not None and self.jwt_secret is None:
+            raise ValueError("jwt_secret_secondary is for use with jwt_secret")
         return self
+
+    @property
+    def ticket_secrets(self) -> tuple[str, str | None]:
+        """What signs tickets, and what else is good."""
+        return self.ticket_secret.get_secret_value(), _value(self.ticket_secret_secondary)
+
+    @property
+    def jwt_secrets(self) -> tuple[str | None, str | None]:
+        """What signs users' tokens, and what else is good."""
+        return _value(self.jwt_secret), _value(self.jwt_secret_secondary)
+
+
+def _value(secret: Secret | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()
 
 
 S = TypeVar("S", bound=ServiceSettings)

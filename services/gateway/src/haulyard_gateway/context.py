@@ -6,6 +6,7 @@ from litestar.di import NamedDependency
 from litestar.params import SkipValidation
 
 from haulyard_chassis.identity import Purpose, Tickets
+from haulyard_chassis.jwks import make_tickets
 from haulyard_contracts import Topology
 from haulyard_gateway.links import Links
 from haulyard_gateway.ports import Ports
@@ -35,7 +36,7 @@ def make_context(settings: GatewaySettings, ports: Ports) -> Context:
         ports=ports,
         topology=Topology(settings.namespace),
         links=Links(api=settings.public_api_url, notifier=settings.public_notifier_url),
-        tickets=Tickets(settings.ticket_secret.get_secret_value()),
+        tickets=make_tickets(settings),
     )
 
 

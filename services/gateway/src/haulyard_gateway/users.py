@@ -69,7 +69,7 @@ async def erase_data(request: UserRequest, context: Given) -> Response[ErasureBo
     wish = UserErasure(erasure_id=f"erasure_{ULID.from_datetime(now)}", user_id=request.user, requested_at=now)
     erasure = Erasure(
         erasure_id=wish.erasure_id,
-        user_hash=_hash(request.user, context),
+        user_hash=_hashes(request.user, context)[0],
         requested_at=now,
         completed_at=None,
         counts={},
@@ -98,13 +98,14 @@ async def erase_data(request: UserRequest, context: Given) -> Response[ErasureBo
 async def get_erasure(request: UserRequest, erasure_id: ErasureIdPath, context: Given) -> Response[ErasureBody]:
     """Tell how far an erasure is."""
     erasure = await context.ports.personal_data.erasure(erasure_id) if _ERASURE_ID.fullmatch(erasure_id) else None
-    if erasure is None or erasure.user_hash != _hash(request.user, context):
+    if erasure is None or erasure.user_hash not in _hashes(request.user, context):
         raise NotFoundError("You have no receipt with this id.")
     return _answer(erasure, context)
 
 
-def _hash(user_id: str, context: Context) -> str:
-    return user_hash(user_id, context.settings.ticket_secret.get_secret_value())
+def _hashes(user_id: str, context: Context) -> list[str]:
+    """Return what stands for a user on new receipts, and on those from before the secret was changed."""
+    return [user_hash(user_id, secret) for secret in context.settings.ticket_secrets if secret]
 
 
 def _answer(erasure: Erasure, context: Context) -> Response[ErasureBody]:

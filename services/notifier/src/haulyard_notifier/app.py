@@ -17,9 +17,8 @@ from haulyard_chassis.database import Pool, open_pool
 from haulyard_chassis.draining import on_termination
 from haulyard_chassis.egress import egress_session
 from haulyard_chassis.health import Health
-from haulyard_chassis.identity import Tickets
 from haulyard_chassis.job_state import JobCache, JobState, connect_cache
-from haulyard_chassis.jwks import make_verifier
+from haulyard_chassis.jwks import make_tickets, make_verifier
 from haulyard_chassis.store import ObjectStore
 from haulyard_chassis.webhook_records import valid_secrets
 from haulyard_contracts import ArchiveLocation, JobEvent, Topology
@@ -141,7 +140,7 @@ async def _start(app: Litestar, settings: NotifierSettings, connections: _Connec
         app,
         LiveDesk(
             hub=hub,
-            access=Access(verifier, Tickets(settings.ticket_secret.get_secret_value())),
+            access=Access(verifier, make_tickets(settings)),
             presence=presence,
             store=store,
             download_expires=settings.download_expires,
