@@ -14,7 +14,7 @@ PAGE    := services/gateway/src/haulyard_gateway/static/index.html
 WEB_SRC := $(shell find web clients/react -type f -not -path '*/node_modules/*' -not -path '*/dist/*' -not -path '*/test/*')
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up down status web test test-unit test-integration test-e2e test-web check docs bench load growth chaos scaling fmt lock clean
+.PHONY: help install demo up down status web test test-unit test-integration test-e2e test-web check docs bench load growth containers chaos scaling fmt lock clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -104,6 +104,9 @@ docs: $(READY) $(DEPLOY) ## Write what comes from the code: pages of docs/, dash
 
 bench: $(READY) ## Measure speed and memory beside what the store itself does; writes bench/results/
 	@$(BIN)/python bench/bench.py
+
+containers: $(READY) $(DEPLOY) $(page) ## Build the images, bring compose up, do a job, test on testcontainers (as root, or with an engine)
+	@PYTHONPATH=tests $(BIN)/python -m containers.run $(CONTAINERS)
 
 chaos: $(READY) ## Kill processes and servers under a thousand jobs, then audit (CHAOS="--jobs 200 --seed 7")
 	@PYTHONPATH=tests $(BIN)/python -m chaos.run $(CHAOS)
