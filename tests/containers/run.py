@@ -27,7 +27,10 @@ from containers.engine import Engine, NoEngineError, building_engine, existing_e
 from containers.images import ROOT, SERVERS, SERVICES
 
 NOTHING_TRIED = 77
-SUITE = ("tests/integration/chassis", "tests/integration/orchestrator/test_orchestrator_jobs.py")
+SUITE = tuple(
+    f"tests/integration/{name}" for name in ("chassis", "client", "gateway", "notifier", "orchestrator", "proxy")
+)
+"""All but the tests of the embedded servers."""
 """What is run on testcontainers: every adapter, and the flow of jobs; a minute."""
 _SUITE_TIME = 900.0
 
@@ -141,7 +144,7 @@ def _try_all(engine: Engine, work: Path, report: Report) -> None:
         )
         for service in SERVICES:
             report.check(f"{service} stops at SIGTERM", partial(installation.stop_of, running, service))
-    report.check(f"{' and '.join(SUITE)} on testcontainers", lambda: _test_on_containers(engine, SUITE))
+    report.check("the integration suite on testcontainers", lambda: _test_on_containers(engine, SUITE))
 
 
 def _test_on_containers(engine: Engine, suite: Sequence[str]) -> None:

@@ -18,6 +18,8 @@ from haulyard_gateway.conditions import MAX_SEQUENCE
 log = get_logger(__name__)
 
 _LAST = str(MAX_SEQUENCE).encode()
+_PATIENCE = 2.0
+"""Seconds that the cache has to answer: a list in which a deleted job is back is worse than a slow one."""
 
 
 def tombstone(job_id: str, *, now: datetime) -> JobDocument:
@@ -45,7 +47,7 @@ class Tombstones:
     def __init__(self, client: Redis, cache: JobCache) -> None:
         self._client = client
         self._cache = cache
-        self._gate = CacheGate()
+        self._gate = CacheGate(patience=_PATIENCE)
 
     async def put(self, job_id: str) -> bool:
         """Make a job disappear; whether that was possible."""
