@@ -36,6 +36,7 @@ UNAVAILABLE: tuple[type[Exception], ...] = (
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # what it thinks of a connection that was cut in the middle of a statement
 )
 """What asyncpg raises when the database is away, as opposed to a statement that is wrong."""
 
