@@ -220,18 +220,6 @@ class Ground:
                 await self.ask(lane, "list", "GET", "/v1/jobs?limit=20")
             await asyncio.sleep(max(0.0, 1 / POLLS_PER_SECOND - (time.perf_counter() - started)))
 
-    @contextmanager
-    def held(self, *services: str) -> Iterator[None]:
-        """Keep services from running."""
-        processes = [process for name, process in self.rig.stack.processes.items() if name.startswith(services)]
-        for process in processes:
-            process.pause()
-        try:
-            yield
-        finally:
-            for process in processes:
-                process.resume()
-
     async def costs(self) -> Costs:
         """Return what was used up so far."""
         return await costs(self.rig, self.stream, self.topology)
@@ -341,12 +329,12 @@ async def flood(at: Ground, arguments: argparse.Namespace) -> list[Figure]:
     deadline = time.monotonic() + 60 * arguments.minutes
     before = await at.costs()
     at.rig.forget_peaks()
-    with at.held("archiver"):
+    with at.rig.stack.paused("archiver"):
         say(f"{jobs} jobs are being accepted, and {watchers} watchers connect")
         await at.accept(jobs, "initiate, while others are planned", watchers=watchers)
         await until_planned(at, deadline)
         say(f"all are in flight: {dict(await at.statuses())}, {len(at.watchers)} watchers")
-        with at.held("orchestrator"):
+        with at.rig.stack.paused("orchestrator"):
             await at.accept(10 * AT_ONCE, f"initiate, {jobs} in flight, gateway alone")
         await at.accept(10 * AT_ONCE, f"initiate, {jobs} in flight, others are planned")
     started = time.monotonic()
@@ -378,7 +366,7 @@ async def initiate(at: Ground, arguments: argparse.Namespace) -> list[Figure]:
     figures = []
     for what, held in (("gateway alone", BACKGROUND), ("while jobs are worked off", ())):
         before, ours, started = at.rig.cpu(), time.process_time(), time.monotonic()
-        with at.held(*held):
+        with at.rig.stack.paused(*held):
             await at.accept(arguments.requests, f"initiate, {what}")
         seconds, ours = time.monotonic() - started, time.process_time() - ours
         figures.append(Figure(what=f"initiate, {what}", value=arguments.requests / seconds, unit="requests/s"))

@@ -1,13 +1,12 @@
 """Writes the pages of ``docs/`` that come from the code: ``make docs``. With ``--check`` only says what is stale."""
 
-import argparse
 import json
 import sys
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Callable
 
 import msgspec
 from asyncapi_document import asyncapi_document
+from generated import ROOT, is_check, refresh
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -19,7 +18,7 @@ from haulyard_notifier.settings import NotifierSettings
 from haulyard_orchestrator.lifecycle import TRANSITIONS
 from haulyard_orchestrator.settings import OrchestratorSettings
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = ROOT / "docs"
 NOTE = "<!-- Made by `make docs`; do not edit. -->"
 
 
@@ -117,25 +116,11 @@ PAGES: dict[str, Callable[[], str]] = {
 }
 
 
-def stale() -> Iterable[tuple[Path, str]]:
-    """Return the pages that differ from what the code says, with what they should be."""
-    for name, make in PAGES.items():
-        path, text = DOCS / name, make()
-        if not path.exists() or path.read_text("utf-8") != text:
-            yield path, text
-
-
 def main() -> int:
     """Write the pages, or check them."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="change nothing; fail if a page is stale")
-    check = parser.parse_args().check
-    found = list(stale())
-    for path, text in found:
-        if not check:
-            path.write_text(text, "utf-8")
-        print(f"{'stale' if check else 'written'}: docs/{path.name}")
-    if found and check:
+    check = is_check(__doc__)
+    _, stale = refresh(((DOCS / name, make()) for name, make in PAGES.items()), check=check)
+    if stale and check:
         print("run `make docs`")
         return 1
     return 0

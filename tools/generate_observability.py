@@ -3,7 +3,6 @@
 With ``--check`` it changes nothing and says what is stale.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Iterator
@@ -12,9 +11,9 @@ from pathlib import Path
 
 import metrics_catalogue
 from dashboards import DASHBOARDS
+from generated import ROOT, is_check, refresh
 from metrics_catalogue import Described
 
-ROOT = Path(__file__).parents[1]
 DASHBOARD_FOLDER = ROOT / "deploy/observability/grafana/dashboards"
 MONITORING = ROOT / "docs/monitoring.md"
 
@@ -46,17 +45,9 @@ def metrics_tables(metrics: list[Described]) -> str:
 
 def main() -> int:
     """Write what is stale, or only name it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="change nothing; fail if a file is stale")
-    check = parser.parse_args().check
-    expected = dict(pages())
-    stale = [path for path, text in expected.items() if not path.exists() or path.read_text("utf-8") != text]
-    stray = [path for path in DASHBOARD_FOLDER.glob("*.json") if path not in expected]
-    for path in stale:
-        if not check:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(expected[path], "utf-8")
-        print(f"{'stale' if check else 'written'}: {path.relative_to(ROOT)}")
+    check = is_check(__doc__)
+    every, stale = refresh(pages(), check=check)
+    stray = [path for path in DASHBOARD_FOLDER.glob("*.json") if path not in every]
     for path in stray:
         print(f"of no dashboard: {path.relative_to(ROOT)}")
     if check and stale:

@@ -6,7 +6,6 @@
 - ``deploy/k8s``: the chart rendered with ``deploy/k8s/values.yaml``, for people without Helm.
 """
 
-import argparse
 import copy
 import json
 import re
@@ -17,6 +16,7 @@ from typing import Any
 
 import helm_python
 import yaml
+from generated import ROOT, is_check, refresh
 
 from haulyard_archiver.settings import ArchiverSettings
 from haulyard_chassis.settings import ClientFacingSettings, ServiceSettings
@@ -24,7 +24,6 @@ from haulyard_gateway.settings import GatewaySettings
 from haulyard_notifier.settings import NotifierSettings
 from haulyard_orchestrator.settings import OrchestratorSettings
 
-ROOT = Path(__file__).resolve().parent.parent
 CHART = ROOT / "helm" / "haulyard"
 PLAIN = ROOT / "deploy" / "k8s"
 RULES = ROOT / "deploy" / "observability" / "prometheus" / "haulyard.rules.yml"
@@ -190,26 +189,14 @@ def _strangers(expected: Iterable[Path]) -> list[Path]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Write the files, or check them; return the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--check", action="store_true", help="change nothing; fail if a file is stale")
-    check: bool = parser.parse_args(arguments).check
-    expected: list[Path] = []
-    stale = 0
-    for path, text in derived():
-        expected.append(path)
-        if path.exists() and path.read_text("utf-8") == text:
-            continue
-        stale += 1
-        print(f"{'stale' if check else 'written'}: {path.relative_to(ROOT)}")
-        if not check:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, "utf-8")
-    for path in _strangers(expected):
-        stale += 1
+    check = is_check(__doc__.partition("\n")[0], arguments)
+    every, stale = refresh(derived(), check=check)
+    strangers = _strangers(every)
+    for path in strangers:
         print(f"{'stale' if check else 'removed'}: {path.relative_to(ROOT)}")
         if not check:
             path.unlink()
-    if stale and check:
+    if check and (stale or strangers):
         print("run `.venv/bin/python tools/render_k8s.py`")
         return 1
     return 0

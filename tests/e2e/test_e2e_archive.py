@@ -5,8 +5,6 @@ import random
 import shutil
 import subprocess
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,19 +31,6 @@ async def three(api: ApiClient) -> dict[int, bytes]:
     return contents
 
 
-@asynccontextmanager
-async def no_archivers(stack: Stack) -> AsyncIterator[None]:
-    """Let the archivers do nothing, so that no archive is built meanwhile."""
-    archivers = [process for name, process in stack.processes.items() if name.startswith("archiver")]
-    for process in archivers:
-        process.pause()
-    try:
-        yield
-    finally:
-        for process in archivers:
-            process.resume()
-
-
 def names_of(contents: dict[int, bytes], order: list[int]) -> dict[str, str]:
     seeds = {file_id: seed for seed, file_id in enumerate(contents)}
     return {f"{seeds[file_id]}.bin": sha256(contents[file_id]) for file_id in order}
@@ -61,7 +46,7 @@ async def test_a_download_begins_right_after_initiate_and_is_whole(
     api: ApiClient, stack: Stack, three: dict[int, bytes], tmp_path: Path
 ) -> None:
     order = sorted(three, reverse=True)  # another archive than the one that is there already
-    async with no_archivers(stack):
+    with stack.paused("archiver"):
         job = await api.initiate(*order)
         initiated = time.monotonic()
         answer = await begun(api, job["archive_url"])
@@ -91,7 +76,7 @@ async def test_a_browser_resumes_although_the_archive_is_built_meanwhile(
     ids = list(three)
     order = [ids[1], ids[0], ids[2]]
     got = bytearray()
-    async with no_archivers(stack):
+    with stack.paused("archiver"):
         job = await api.initiate(*order)
         answer = await begun(api, job["archive_url"])
         size, etag = int(answer.headers["content-length"]), answer.headers["etag"]
@@ -122,7 +107,7 @@ async def test_curl_resumes_while_it_is_built_and_after(
         command = ["curl", "-sSfL", "--noproxy", "*", "-C", "-", "-o", str(path), job["archive_url"]]
         return await asyncio.to_thread(lambda: subprocess.run(command, check=False, timeout=60).returncode)
 
-    async with no_archivers(stack):
+    with stack.paused("archiver"):
         job = await api.initiate(*order)
         whole = (await api.plain.get(job["archive_url"])).content
         path.write_bytes(whole[: 5 * MIB])
@@ -137,7 +122,7 @@ async def test_curl_resumes_while_it_is_built_and_after(
 async def test_small_files_that_nobody_has_read_yet(api: ApiClient, stack: Stack) -> None:
     contents = {f"{seed}.bin": noise(300_000, seed) for seed in range(10)}
     ids = [await api.upload(name, data) for name, data in contents.items()]
-    async with no_archivers(stack):
+    with stack.paused("archiver"):
         job: dict[str, Any] = await api.initiate(*ids)
         answer = await api.plain.get(job["archive_url"])
     assert answer.status_code == 200

@@ -6,8 +6,7 @@ import random
 import re
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -97,19 +96,6 @@ async def visitor(browser: Browser, stack: Stack, api: ApiClient) -> AsyncIterat
     assert visitor.faults == []
 
 
-@contextmanager
-def frozen_archivers(stack: Stack, prefix: str = "archiver") -> Iterator[None]:
-    """Keep jobs from going on for a moment, so that there is something to see."""
-    archivers = [process for name, process in stack.processes.items() if name.startswith(prefix)]
-    for process in archivers:
-        process.pause()
-    try:
-        yield
-    finally:
-        for process in archivers:
-            process.resume()
-
-
 async def test_a_newcomer_has_a_finished_download_after_three_clicks(visitor: Visitor, tmp_path: Path) -> None:
     await visitor.sign_in()
     assert visitor.page.url == f"{visitor.home}/", "the token must not stay in the address bar"
@@ -152,7 +138,7 @@ async def test_the_bar_moves_and_only_forwards(visitor: Visitor, api: ApiClient,
     data = noise(40 * MIB)
     ids = [await api.upload(f"{number}.bin", data) for number in range(10)]
     await visitor.sign_in()
-    with frozen_archivers(stack):
+    with stack.paused("archiver"):
         await api.initiate(*ids, filename="moving.zip")
         await visitor.page.reload()
         bar = visitor.job("moving.zip").get_by_role("progressbar")
@@ -177,7 +163,7 @@ async def test_the_page_survives_a_reload_and_a_network_that_is_cut_and_comes_ba
 ) -> None:
     file_id = await api.upload("a.bin", noise(20 * MIB))
     await visitor.sign_in()
-    with frozen_archivers(stack):
+    with stack.paused("archiver"):
         job = await api.initiate(file_id, filename="cut.zip")
         await visitor.page.reload()
         card = visitor.job("cut.zip")
@@ -197,7 +183,7 @@ async def test_where_websockets_are_blocked_server_sent_events_do(
 ) -> None:
     await visitor.context.route_web_socket(re.compile("/ws/jobs/"), lambda socket: socket.close())
     file_id = await api.upload("a.bin", noise(MIB))
-    with frozen_archivers(stack):
+    with stack.paused("archiver"):
         await api.initiate(file_id, filename="events.zip")
         await visitor.sign_in()
         await expect(visitor.job("events.zip")).to_have_attribute("data-connection", "sse")
@@ -209,7 +195,7 @@ async def test_where_nothing_live_gets_through_polling_does(visitor: Visitor, ap
     file_id = await api.upload("a.bin", noise(MIB))
     notifier = stack.processes["notifier"]
     try:
-        with frozen_archivers(stack):
+        with stack.paused("archiver"):
             await api.initiate(file_id, filename="polled.zip")
             await visitor.sign_in()
             await expect(visitor.job("polled.zip")).to_have_attribute("data-connection", "websocket")
@@ -222,7 +208,7 @@ async def test_where_nothing_live_gets_through_polling_does(visitor: Visitor, ap
 
 async def test_a_job_can_be_stopped_done_again_and_deleted(visitor: Visitor, api: ApiClient, stack: Stack) -> None:
     file_id = await api.upload("a.bin", noise(MIB))
-    with frozen_archivers(stack):
+    with stack.paused("archiver"):
         await api.initiate(file_id, filename="again.zip")
         await visitor.sign_in()
         await visitor.job("again.zip").get_by_role("button", name="Cancel").click()
@@ -300,7 +286,7 @@ async def test_the_page_is_for_everybody_on_every_screen(
     ]
     await api.watch((await api.initiate(*ids[:2], 999_999_999, filename="board.zip"))["websocket_url"])
     await api.watch((await api.initiate(*ids[2:4], filename="photos.zip"))["websocket_url"])
-    with frozen_archivers(stack, frozen):
+    with stack.paused(frozen):
         await api.initiate(*ids, filename="everything.zip")
         for name, (width, height) in (("wide", WIDE), ("phone", PHONE)):
             await page.set_viewport_size({"width": width, "height": height})

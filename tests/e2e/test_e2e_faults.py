@@ -12,9 +12,8 @@ import zipfile
 import pytest
 
 from haulyard_devstack import Stack
-from haulyard_devstack.probes import http_ok
-from haulyard_devstack.process import ManagedProcess
 from support.client import ApiClient, members, sha256
+from support.services import restart
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(300)]
 
@@ -24,12 +23,6 @@ PIECE = 64 * MIB
 
 def noise(size: int, seed: int = 0) -> bytes:
     return random.Random(f"{seed}:{size}").randbytes(size)
-
-
-async def restart(stack: Stack, process: ManagedProcess) -> None:
-    """Start a killed service again, as any supervisor does."""
-    url = f"{stack.urls[process.name]}/health/ready"
-    await process.start(lambda: http_ok(url), 60)
 
 
 @pytest.fixture

@@ -14,10 +14,9 @@ from redis.asyncio import Redis
 from haulyard_chassis.settings import ServiceSettings, load_settings
 from haulyard_chassis.store import ObjectStore
 from haulyard_devstack import Infra, Stack, binaries, tool
-from haulyard_devstack.probes import http_ok
 from support.client import ApiClient, members, sha256
 from support.installation import make_database, make_installation
-from support.services import running_services
+from support.services import restart, running_services
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(300)]
 
@@ -41,25 +40,7 @@ async def stopped(stack: Stack, *names: str) -> AsyncIterator[None]:
     """Have services stopped inside the block, and ready again after it."""
     await asyncio.gather(*(stack.processes[name].stop() for name in names))
     yield
-    await asyncio.gather(*(started(stack, name) for name in names))
-
-
-async def started(stack: Stack, name: str) -> None:
-    """Start a service again."""
-    await stack.processes[name].start(lambda: http_ok(f"{stack.urls[name]}/health/ready"), 60)
-
-
-@asynccontextmanager
-async def paused_archivers(stack: Stack) -> AsyncIterator[None]:
-    """Keep archivers from working inside the block."""
-    archivers = [process for name, process in stack.processes.items() if name.startswith("archiver")]
-    for process in archivers:
-        process.pause()
-    try:
-        yield
-    finally:
-        for process in archivers:
-            process.resume()
+    await asyncio.gather(*(restart(stack, stack.processes[name]) for name in names))
 
 
 @dataclass
@@ -109,7 +90,7 @@ async def test_a_lost_record_comes_back_from_its_backup(place: Place, tmp_path: 
     files = [await api.upload(f"{number}.bin", each) for number, each in enumerate(data)]
     expected = {f"{number}.bin": sha256(each) for number, each in enumerate(data)}
     finished = await completed(api, *files[1:])
-    async with paused_archivers(stack):
+    with stack.paused("archiver"):
         midway = await processing(api, *files)
         await postgres_tool("pg_dump", "--format=custom", "--file", backup, dsn)
     assert (await api.wait(midway))["status"] == "completed"
@@ -148,7 +129,7 @@ async def test_a_broker_that_lost_all_is_filled_again(place: Place) -> None:
     own, stack, api = place.own, place.stack, place.api
     data = NOISE.randbytes(20 * MIB)
     file = await api.upload("large.bin", data)
-    async with paused_archivers(stack):
+    with stack.paused("archiver"):
         midway = await processing(api, file)
         await own.kill("nats")
         shutil.rmtree(own.root / "nats" / "jetstream")

@@ -14,6 +14,7 @@ from haulyard_devstack.probes import http_ok
 from haulyard_devstack.process import ManagedProcess
 from support.client import ApiClient, members, sha256
 from support.outage import under_load
+from support.services import restart
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(300)]
 
@@ -22,11 +23,6 @@ RECOVERY = 60.0
 SERVICES = ["gateway", "orchestrator", "archiver-1", "notifier"]
 CLEAN = {0, -signal.SIGTERM}
 """Exit codes of a process that ended because it was told to, and had not to be killed when its time was over."""
-
-
-async def restart(stack: Stack, process: ManagedProcess) -> None:
-    url = f"{stack.urls[process.name]}/health/ready"
-    await process.start(lambda: http_ok(url), 60)
 
 
 async def test_services_that_are_told_to_stop_at_work_end_in_time_and_lose_nothing(

@@ -10,7 +10,7 @@ import pytest
 from haulyard_devstack import Stack
 from support.client import ApiClient, members, sha256
 from support.nginx import Nginx, program, running_nginx
-from support.proxied import Behind, Following, free_ports, no_archivers, services_behind
+from support.proxied import Behind, Following, free_ports, services_behind
 
 MIB = 1024 * 1024
 PROBLEM = "application/problem+json"
@@ -66,7 +66,7 @@ async def test_a_job_longer_than_the_time_out_of_the_proxy_is_followed_to_its_en
     data = random.Random(1).randbytes(MIB)
     file_id = await through.upload("a.bin", data)
     async with Following(through, trust=nginx.trust) as following:
-        with no_archivers(stack):
+        with stack.paused("archiver"):
             job = await through.initiate(file_id)
             assert job["websocket_url"].startswith(nginx.url.replace("https", "wss", 1))
             await following.begin(job)
@@ -90,7 +90,7 @@ async def test_an_archive_is_streamed_and_resumed_before_it_is_built(through: Ap
     contents = {f"{seed}.bin": random.Random(seed).randbytes(3 * MIB) for seed in range(2)}
     ids = [await through.upload(name, data) for name, data in contents.items()]
     got = bytearray()
-    with no_archivers(stack):
+    with stack.paused("archiver"):
         job = await through.initiate(*ids)
         async with through.plain.stream("GET", job["archive_url"], headers={"Accept-Encoding": "gzip"}) as answer:
             assert answer.status_code == 200
@@ -129,7 +129,7 @@ async def test_text_is_compressed_and_events_are_not(through: ApiClient, stack: 
     described = await through.http.get("/docs/openapi.json")
     assert described.headers["content-encoding"] == "gzip"
     file_id = await through.upload("a.txt", b"a" * 5000)
-    with no_archivers(stack):
+    with stack.paused("archiver"):
         job = await through.initiate(file_id)
         async with through.plain.stream("GET", job["events_url"], headers={"Accept-Encoding": "gzip"}) as stream:
             assert stream.status_code == 200

@@ -9,7 +9,7 @@ import pytest
 
 from haulyard_devstack import Stack
 from support.client import JOB_DEADLINE, ApiClient, members, sha256
-from support.proxied import Following, free_ports, no_archivers, services_behind
+from support.proxied import Following, free_ports, services_behind
 from support.workerd import running_worker, runtime
 
 MIB = 1024 * 1024
@@ -48,7 +48,7 @@ async def test_a_job_longer_than_the_time_out_of_the_worker_is_followed_to_its_e
     data = random.Random(1).randbytes(MIB)
     file_id = await through.upload("a.bin", data)
     async with Following(through) as following:
-        with no_archivers(stack):
+        with stack.paused("archiver"):
             job = await through.initiate(file_id)
             await following.begin(job)
             cut = await through.http.post("/v1/download/start", json={"file_ids": [file_id]})
@@ -61,7 +61,7 @@ async def test_a_job_longer_than_the_time_out_of_the_worker_is_followed_to_its_e
 async def test_an_archive_is_streamed_and_resumed_before_it_is_built(through: ApiClient, stack: Stack) -> None:
     contents = {f"{seed}.bin": random.Random(seed).randbytes(3 * MIB) for seed in range(2)}
     ids = [await through.upload(name, data) for name, data in contents.items()]
-    with no_archivers(stack):
+    with stack.paused("archiver"):
         job = await through.initiate(*ids)
         whole = await through.plain.get(job["archive_url"])
         assert whole.status_code == 200

@@ -5,8 +5,8 @@ import json
 import os
 import ssl
 import sys
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -151,16 +151,3 @@ async def services_behind(stack: Stack, public_url: str, folder: Path) -> AsyncI
             running.push_async_callback(process.stop)
             await process.start(partial(http_ok, url), 60.0)
         yield Behind(gateway=f"127.0.0.1:{gateway}", notifier=f"127.0.0.1:{notifier}")
-
-
-@contextmanager
-def no_archivers(stack: Stack) -> Iterator[None]:
-    """Let the archivers do nothing, so that no job ends meanwhile."""
-    archivers = [process for name, process in stack.processes.items() if name.startswith("archiver")]
-    for process in archivers:
-        process.pause()
-    try:
-        yield
-    finally:
-        for process in archivers:
-            process.resume()

@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from haulyard_devstack import Stack, running_stack
+from haulyard_devstack.probes import http_ok
+from haulyard_devstack.process import ManagedProcess
 from haulyard_devstack.services import default_services
 
 
@@ -30,3 +32,9 @@ async def running_services(root: Path, installation: Mapping[str, str], **settin
     specs += [replace(spec, name="orchestrator-2") for spec in specs if spec.name == "orchestrator"]
     async with running_stack(root, env=own, services=specs) as running:
         yield running
+
+
+async def restart(stack: Stack, process: ManagedProcess) -> None:
+    """Start a service again that was killed or stopped, as any supervisor does."""
+    url = f"{stack.urls[process.name]}/health/ready"
+    await process.start(lambda: http_ok(url), 60)

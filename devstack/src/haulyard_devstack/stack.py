@@ -5,7 +5,7 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,6 +64,18 @@ class Stack:
         from haulyard_chassis.identity import mint_token  # noqa: PLC0415 -- the infrastructure alone needs no chassis
 
         return mint_token(self.environment["HAULYARD_JWT_SECRET"], user_id, ttl_seconds)
+
+    @contextlib.contextmanager
+    def paused(self, *prefixes: str) -> Iterator[None]:
+        """Keep those services from running whose names begin with one of ``prefixes``."""
+        processes = [process for name, process in self.processes.items() if name.startswith(prefixes)]
+        for process in processes:
+            process.pause()
+        try:
+            yield
+        finally:
+            for process in processes:
+                process.resume()
 
     async def child_ended(self) -> str:
         """Wait until a child ends by itself, and return what to tell the user. Nothing is restarted."""

@@ -1,11 +1,13 @@
-"""A store played by a small local server, for the tests of how it misbehaves."""
+"""A store played by a small local server, and what tests leave behind in the process."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import pytest
+import structlog
 from aiohttp import web
 
 from haulyard_chassis import store_requests
@@ -13,6 +15,17 @@ from haulyard_chassis.settings import ServiceSettings
 from haulyard_chassis.store import ObjectStore
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@pytest.fixture
+def logging_as_before() -> Iterator[None]:
+    """Whatever a test sets up for the whole process is gone afterwards."""
+    root = logging.getLogger()
+    before = list(root.handlers), root.level, structlog.get_config()
+    yield
+    root.handlers[:], root.level = before[0], before[1]
+    structlog.configure(**before[2])
+    structlog.contextvars.clear_contextvars()
 
 
 @pytest.fixture

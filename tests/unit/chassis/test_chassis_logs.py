@@ -4,7 +4,6 @@ import json
 import logging
 import re
 import secrets
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,6 +15,8 @@ from haulyard_chassis.identity import Tickets, mint_token
 from haulyard_chassis.logs import audit, configure_logging, get_logger
 from haulyard_chassis.redaction import HIDDEN, redact, redact_text
 from haulyard_chassis.settings import ServiceSettings
+
+pytestmark = pytest.mark.usefixtures("logging_as_before")
 
 SECRET = "s3cr3t-" + secrets.token_hex(16)
 TOKEN = mint_token("j" * 32, "alice")
@@ -40,17 +41,6 @@ def settings(log_format: str, log_level: str = "info") -> ServiceSettings:
             "log_level": log_level,
         }
     )
-
-
-@pytest.fixture(autouse=True)
-def as_before() -> Iterator[None]:
-    """Whatever a test sets up for the whole process is gone afterwards."""
-    root = logging.getLogger()
-    before = list(root.handlers), root.level, structlog.get_config()
-    yield
-    root.handlers[:], root.level = before[0], before[1]
-    structlog.configure(**before[2])
-    structlog.contextvars.clear_contextvars()
 
 
 TEXTS = [

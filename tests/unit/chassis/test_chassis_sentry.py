@@ -16,6 +16,8 @@ from haulyard_chassis.logs import configure_logging, get_logger
 from haulyard_chassis.sentry import ErrorReports
 from haulyard_chassis.settings import ServiceSettings
 
+pytestmark = pytest.mark.usefixtures("logging_as_before")
+
 SECRET = "hunter2-and-more"
 
 
@@ -56,16 +58,6 @@ def sink() -> Iterator[Sink]:
     running = Sink()
     yield running
     running.close()
-
-
-@pytest.fixture(autouse=True)
-def as_before() -> Iterator[None]:
-    root = logging.getLogger()
-    before = list(root.handlers), root.level, structlog.get_config()
-    yield
-    root.handlers[:], root.level = before[0], before[1]
-    structlog.configure(**before[2])
-    structlog.contextvars.clear_contextvars()
 
 
 def configure(dsn: str | None, monkeypatch: pytest.MonkeyPatch) -> list[ErrorReports]:
