@@ -3,8 +3,9 @@
 The client library's defaults lose messages (0.5 s publish time-out, 60 reconnect attempts); ours do not.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 import nats.errors
 import nats.js.errors
@@ -46,10 +47,32 @@ class TopologyError(Exception):
     """The broker cannot have a stream as it should be, or cannot change one that exists."""
 
 
+def credentials_apart(urls: Sequence[str]) -> dict[str, Any]:
+    """Return servers without their user information, and that beside them, as ``nats.connect`` takes them.
+
+    A server tells its clients of the others in its cluster, by address only. The client tries those, too, when it has
+    to connect again, with the credentials of its options and not those in the URLs of the servers it was given. Where
+    each of these has its own, they stay in the URLs.
+
+    Args:
+        urls: servers, each ``nats://user:password@host:port``, ``nats://token@host:port`` or without credentials.
+    """
+    full = [url if "://" in url else f"nats://{url}" for url in urls]
+    parts = [urlsplit(url) for url in full]
+    given = {(each.username, each.password) for each in parts}
+    if len(given) != 1 or given == {(None, None)}:
+        return {"servers": full}
+    servers = [each._replace(netloc=each.netloc.rpartition("@")[2]).geturl() for each in parts]
+    ((user, password),) = given
+    if password is None:
+        return {"servers": servers, "token": user}
+    return {"servers": servers, "user": user, "password": password}
+
+
 def connection_options(
     settings: ServiceSettings, *, name: str, on_reconnect: Callable[[], Awaitable[None]] | None = None
 ) -> dict[str, Any]:
-    """Return the keyword arguments for ``nats.connect`` and FastStream's ``NatsBroker``.
+    """Return the keyword arguments for ``nats.connect``.
 
     The client tries to reconnect for ever: a client that gives up spins at 100 % CPU and consumes nothing.
     """
@@ -66,7 +89,7 @@ def connection_options(
         log.warning("broker connection error", error=repr(error))
 
     return {
-        "servers": settings.nats_url.get_secret_value().split(","),
+        **credentials_apart(settings.nats_url.get_secret_value().split(",")),
         "name": name,
         "allow_reconnect": True,
         "max_reconnect_attempts": -1,

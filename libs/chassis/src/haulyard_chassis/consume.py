@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from types import UnionType
 from typing import Any, cast
 
@@ -31,7 +32,7 @@ from faststream.nats.subscriber.usecases import PullStreamSubscriber
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from haulyard_chassis.broker import MESSAGE_ID, TRACEPARENT, Publisher, connection_options
+from haulyard_chassis.broker import MESSAGE_ID, TRACEPARENT, Publisher, connect_broker
 from haulyard_chassis.dead_letters import REASON, SUBJECT
 from haulyard_chassis.logs import get_logger
 from haulyard_chassis.pull import PATIENCE, SlotPuller
@@ -223,10 +224,28 @@ def _plain(value: object) -> str:
     return " ".join(str(value).splitlines()).encode("ascii", "backslashreplace").decode()
 
 
+class _Broker(NatsBroker):
+    """FastStream's broker over a connection like every other of ours.
+
+    FastStream puts its own callback for errors around ours. That raises "Authorization Violation", "Authorization
+    Timeout" and others again, inside the client's loop that connects again: the loop ends, and the service waits for
+    a connection that nobody makes any more.
+    """
+
+    def __init__(self, connect: Callable[[], Awaitable[Client]], **options: Any) -> None:
+        super().__init__(**options)
+        self._connect_to = connect
+
+    async def _connect(self) -> Client:
+        client = await self._connect_to()
+        self.config.connect(client)
+        return client
+
+
 def make_broker(settings: ServiceSettings, *, name: str) -> NatsBroker:
     """Return FastStream's broker with connection settings that lose nothing."""
-    return NatsBroker(
-        **connection_options(settings, name=name),
+    return _Broker(
+        partial(connect_broker, settings, name=name),
         apply_types=False,  # messages are decoded by their contract; nothing is left to inject or to validate
         graceful_timeout=settings.shutdown_grace,
         logger=None,

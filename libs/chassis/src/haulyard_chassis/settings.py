@@ -84,7 +84,10 @@ class ServiceSettings(BaseSettings):
     )
     shutdown_grace: float = Field(25.0, gt=0, description="Seconds that running work may take after SIGTERM.")
 
-    nats_url: SecretStr = Field(description="NATS servers, comma separated: nats://user:password@host:4222.")
+    nats_url: SecretStr = Field(
+        description="NATS servers, comma separated: nats://user:password@host:4222. With the same user in each, the "
+        "other servers of their cluster are tried, too."
+    )
     nats_replicas: int = Field(1, ge=1, le=5, description="Replicas of each stream: 1 embedded, 3 clustered.")
     postgres_dsn: SecretStr = Field(description="PostgreSQL: postgresql://user:password@host:5432/haulyard.")
     postgres_pool: int = Field(10, ge=1, le=200, description="Most connections that one process opens.")
