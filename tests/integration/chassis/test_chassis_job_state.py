@@ -101,6 +101,21 @@ async def test_an_older_state_changes_no_field(redis_client: Redis, request_: Jo
     assert await redis_client.hget(f"job:{request_.job_id}", "status") == b"processing"
 
 
+async def test_a_forgotten_job_leaves_nothing(redis_client: Redis, request_: JobRequested) -> None:
+    cache = JobCache(redis_client)
+    await cache.put(queued_document(request_))
+    await cache.forget(request_.job_id)
+    assert await redis_client.exists(f"job:{request_.job_id}") == 0
+
+
+async def test_that_a_job_was_deleted_is_known_for_a_while(redis_client: Redis, request_: JobRequested) -> None:
+    cache, deleted = JobCache(redis_client), msgspec.structs.replace(queued_document(request_), user_id="", sequence=9)
+    await cache.put(deleted)
+    await cache.forget(request_.job_id)
+    assert await cache.get(request_.job_id) == deleted
+    assert 3_500 < await redis_client.ttl(f"job:{request_.job_id}") <= 3_600
+
+
 async def test_a_cached_job_is_a_hash_that_lives_for_seven_days(redis_client: Redis, request_: JobRequested) -> None:
     await JobCache(redis_client).put(queued_document(request_))
     key = f"job:{request_.job_id}"

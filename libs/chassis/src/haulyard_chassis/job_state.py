@@ -60,6 +60,15 @@ redis.call('EXPIRE', KEYS[1], ARGV[2])
 return 1
 """
 
+# A state that is nobody's says that the job was deleted. It stays a while for those who read the record just before
+# the job left it, and ask here just after.
+_FORGET = """
+if redis.call('HGET', KEYS[1], 'user_id') == '' then return redis.call('EXPIRE', KEYS[1], ARGV[1]) end
+return redis.call('DEL', KEYS[1])
+"""
+_TOMBSTONE_TTL = 3600
+"""Seconds."""
+
 
 class JobStateUnavailableError(Exception):
     """Neither the cache nor the record could be asked, so it is not known whether the job exists."""
@@ -100,6 +109,7 @@ class JobCache:
     def __init__(self, client: Redis) -> None:
         self._client = client
         self._store = client.register_script(STORE)
+        self._forget = client.register_script(_FORGET)
 
     async def put(self, document: JobDocument) -> None:
         """Store a state, unless a newer one is there already.
@@ -111,12 +121,12 @@ class JobCache:
         await self._store(keys=keys, args=args)
 
     async def forget(self, job_id: str) -> None:
-        """Drop a job's state.
+        """Drop a job's state; one that says that it was deleted, and nothing else, goes an hour later.
 
         Raises:
             redis.exceptions.RedisError: the cache is away, and may still have it.
         """
-        await self._client.delete(job_key(job_id))
+        await self._forget(keys=[job_key(job_id)], args=[_TOMBSTONE_TTL])
 
     async def forget_user(self, user_id: str) -> None:
         """Drop what is kept under a user's id.
