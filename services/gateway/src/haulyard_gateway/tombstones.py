@@ -1,4 +1,4 @@
-"""Deleted jobs, remembered in the cache until the record has forgotten them.
+"""Deleted jobs, remembered in the cache until the record has forgotten them, and an hour longer.
 
 A tombstone is a state of the job like any other, only that it is final, nobody's, and newer than all that can come:
 whoever reads the job, here or in another service, finds no job of theirs; and no late state replaces it.
